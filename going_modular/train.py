@@ -1,0 +1,241 @@
+"""Train a model on a data set from the command line: `python -m going_modular.train --help`.
+
+It puts data, model, strategy and engine together, and writes a run folder; it computes nothing.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import nn
+
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+
+# The charts are drawn at about this size, and at 128 px full fine-tuning fits a lesson; photos are
+# read at the size that the weights were trained at.
+DEFAULT_SIZES = {"charts": 128}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What trains, for how long and how fast. `last` counts blocks; None means all of them."""
+
+    last: int | None
+    epochs: int
+    lr: float
+    trunk_lr: float | None = None
+    pretrained: bool = True
+
+
+STRATEGIES = {
+    "scratch": Strategy(last=None, epochs=15, lr=2e-3, pretrained=False),
+    "feature_extraction": Strategy(last=0, epochs=20, lr=3e-3),
+    "partial": Strategy(last=3, epochs=10, lr=2e-3, trunk_lr=5e-4),
+    "full": Strategy(last=None, epochs=10, lr=2e-3, trunk_lr=5e-4),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    matplotlib.use("Agg")  # pictures go to files; no window
+    warnings.showwarning = _show_warning
+    options = _parse(arguments)
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        print("\ntrain: interrupted; nothing was saved.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
+        if os.environ.get("GOING_MODULAR_DEBUG"):
+            raise
+        print(f"train: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m going_modular.train",
+        description="Train an image classifier. Without arguments: the embedded model, as a "
+        "feature extractor, on the embedded charts.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", default="charts", help="a data set's name, or a folder of class folders")
+    add("--model", default="efficientnet_lite0", help="a torchvision classification model")
+    add("--strategy", default="feature_extraction", choices=STRATEGIES, help="what to train")
+    add("--last", type=int, help="blocks to train before the head; for the strategy partial")
+    add("--epochs", type=_positive(int), help="times over the data; by default the strategy's")
+    add("--batch-size", type=_positive(int), default=32, help="images a step")
+    add("--lr", type=_positive(float), help="learning rate of the head, or of all of scratch")
+    add("--trunk-lr", type=_positive(float), help="learning rate of the pretrained part")
+    add("--weight-decay", type=float, default=1e-4, help="AdamW's decay of weight matrices")
+    add("--label-smoothing", type=float, default=0.0, help="share of each label spread over all")
+    add("--size", type=_positive(int), help="side of the images in pixels; else the weights' own")
+    add("--augment", action="store_true", help="vary crop, side and colour of training images")
+    add("--keep-best", action="store_true", help="end with the epoch of the lowest val loss")
+    add("--patience", type=_positive(int), help="stop after so many epochs without a better one")
+    add("--seed", type=int, default=42, help="of the split, the new layers and the batches")
+    add("--workers", type=int, help="processes that read images; by default what fits")
+    add("--device", help="cpu, cuda, cuda:1, mps; by default the fastest present")
+    add("--no-cache", action="store_true", help="run frozen layers again in every epoch")
+    add("--test", action="store_true", help="measure the test split too, once, at the end")
+    add("--out", type=Path, help="run folder; by default a new one in runs/")
+    add("--overwrite", action="store_true", help="replace an earlier run in --out")
+    options = parser.parse_args(arguments)
+    if options.last is not None and options.strategy != "partial":
+        parser.error(f"--last goes with --strategy partial, not with {options.strategy}")
+    if options.trunk_lr is not None and options.strategy not in ("partial", "full"):
+        parser.error(f"--trunk-lr goes with partial and full; {options.strategy} has one rate")
+    return options
+
+
+def _positive(kind: type) -> object:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def run(options: argparse.Namespace) -> Path:
+    """Train as `options` say, print the result and return the run folder."""
+    strategy = STRATEGIES[options.strategy]
+    out = _claim_folder(options)
+    utils.seed_everything(options.seed)
+    device = utils.pick_device() if options.device is None else torch.device(options.device)
+    print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
+
+    splits = data_setup.load(options.data, seed=options.seed)
+    print(splits.summary())
+    size = options.size or DEFAULT_SIZES.get(options.data)
+    transform = data_setup.create_transform(options.model, size=size)
+    train_transform = transform
+    if options.augment:
+        train_transform = data_setup.create_transform(options.model, size=size, augment=True)
+    loader = {"batch_size": options.batch_size, "num_workers": options.workers}
+    train_dataloader = data_setup.create_dataloader(
+        splits.train, train_transform, shuffle=True, seed=options.seed, **loader
+    )
+    val_dataloader = data_setup.create_dataloader(splits.val, transform, **loader)
+
+    model = _create_model(options, strategy, len(splits.class_names))
+    epochs = options.epochs or strategy.epochs
+    lr, trunk_lr = options.lr or strategy.lr, options.trunk_lr or strategy.trunk_lr
+    groups = model_builder.parameter_groups(
+        model, lr, trunk_lr=trunk_lr, weight_decay=options.weight_decay
+    )
+    optimizer = torch.optim.AdamW(groups)
+    steps = epochs * len(train_dataloader)
+    history = engine.train(
+        model,
+        train_dataloader,
+        val_dataloader,
+        optimizer,
+        nn.CrossEntropyLoss(label_smoothing=options.label_smoothing),
+        epochs,
+        device,
+        scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
+        keep_best="loss" if options.keep_best else None,
+        patience=options.patience,
+        cache_frozen=not options.no_cache and not options.augment and strategy.last is not None,
+    )
+
+    results = {"validation": engine.evaluate(model, val_dataloader, device)}
+    if options.test:
+        test_dataloader = data_setup.create_dataloader(splits.test, transform, **loader)
+        results["test"] = engine.evaluate(model, test_dataloader, device)
+    print(_table(results))
+    _write(out, model, splits.class_names, transform, history, results)
+    return out
+
+
+def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:
+    weights = "DEFAULT" if strategy.pretrained else None
+    model = model_builder.create_model(options.model, classes, weights=weights)
+    last = options.last if options.last is not None else strategy.last
+    model_builder.unfreeze(model, last=last)
+    trainable, total = model_builder.count_parameters(model)
+    print(f"model      {options.model}, {options.strategy}: {trainable:,} of {total:,} trainable")
+    return model
+
+
+def _claim_folder(options: argparse.Namespace) -> Path:
+    """Make the run folder; raise FileExistsError rather than touch an earlier run."""
+    if options.out is None:
+        name = f"{Path(options.data).resolve().name}-{options.strategy}"
+        number = 1
+        while True:
+            out = Path("runs", name if number == 1 else f"{name}-{number}")
+            try:
+                out.mkdir(parents=True)
+                return out
+            except FileExistsError:
+                number += 1
+    if options.out.is_dir() and any(options.out.iterdir()) and not options.overwrite:
+        raise FileExistsError(
+            f"{options.out} holds an earlier run: give another --out, or --overwrite to replace it"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options.out
+
+
+def _table(results: dict[str, engine.Evaluation]) -> str:
+    lines = [f"\n{'split':<10}  {'images':>6}  {'correct':>7}  {'accuracy':>8}  95 % interval"]
+    for name, result in results.items():
+        low, high = evaluation.wilson_interval(result.correct, result.total)
+        lines.append(
+            f"{name:<10}  {result.total:>6}  {result.correct:>7}  {result.accuracy:>8.3f}"
+            f"  {low:.3f} to {high:.3f}"
+        )
+    return "\n".join(lines)
+
+
+def _write(
+    out: Path,
+    model: nn.Module,
+    class_names: list[str],
+    transform: object,
+    history: engine.History,
+    results: dict[str, engine.Evaluation],
+) -> None:
+    metrics = {f"{name}_accuracy": result.accuracy for name, result in results.items()}
+    utils.save_model(
+        model, out, "model.pt", class_names=class_names, transform=transform, metrics=metrics
+    )
+    with utils.replacing(out / "history.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *history])
+        writer.writerows(
+            [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
+        )
+    with utils.replacing(out / "curves.png") as path:
+        utils.plot_curves(history).savefig(path, dpi=120, format="png")
+    print(f"\nsaved      {out / 'model.pt'}, {out / 'history.csv'}, {out / 'curves.png'}")
+    print(f"predict    {_python()} -m going_modular.predict {out / 'model.pt'} PHOTO...")
+    print(f"learn      {_python()} -m jupyterlab notebooks")
+
+
+def _python() -> str:
+    """Name this Python as short as it can be typed here."""
+    try:
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    except ValueError:
+        return sys.executable
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""Seeds, device and precision, saving and loading, plots: what has nothing to do with any model."""
+
+import contextlib
+import os
+import platform
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torchvision
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
+
+CHECKPOINT_FORMAT = 1
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# --- seeds, device, precision --------------------------------------------------------------------
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch on all devices, so that two runs draw the same numbers."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def pick_device() -> torch.device:
+    """Choose the fastest device present: CUDA, then Apple's MPS, then the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def pick_precision(device: torch.device | str) -> torch.dtype:
+    """Choose the number format for matrix products: the fastest that `device` computes in hardware.
+
+    bfloat16 or float16 on CUDA; bfloat16 on a processor that has its instructions; else float32.
+    The environment variable GOING_MODULAR_PRECISION (float32, bfloat16, float16) overrides this.
+    """
+    chosen = os.environ.get("GOING_MODULAR_PRECISION")
+    if chosen:
+        if chosen not in PRECISIONS:
+            names = ", ".join(PRECISIONS)
+            raise ValueError(f"GOING_MODULAR_PRECISION={chosen!r}: use one of {names}.")
+        return PRECISIONS[chosen]
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    # PyTorch also emulates bfloat16, slower than float32, so its general "supported" will not do.
+    has = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(has and has())
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
+    """Run matrix products and convolutions in `dtype`; the rest stays in float32."""
+    kind = torch.device(device).type
+    with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
+        if kind == "cpu" and dtype == torch.bfloat16 and torch.is_grad_enabled():
+            with _DepthwiseInFloat32():
+                yield
+        else:
+            yield
+
+
+class _DepthwiseInFloat32(TorchFunctionMode):
+    """Keep depthwise convolutions in float32 while training on a CPU.
+
+    Their bfloat16 gradients are slow there: those of a 5x5 one over 672 channels at 14x14 pixels
+    took 4.7 times as long as in float32 (torch 2.14, AVX-512).
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not torch.conv2d or _groups(*args, **(kwargs or {})) == 1:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):
+            return func(args[0].float(), args[1].float(), *args[2:], **(kwargs or {}))
+
+
+def _groups(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> int:
+    return groups if groups == images.shape[1] else 1
+
+
+def to_device(data: Any, device: torch.device | str) -> Any:
+    """Move a tensor, or a list or tuple of them, to `device`; images in channels_last order.
+
+    channels_last is the layout in which convolutions run fastest on CPUs and recent GPUs.
+    """
+    if isinstance(data, (list, tuple)):
+        return [to_device(item, device) for item in data]
+    if data.ndim == 4 and torch.device(device).type != "mps":
+        return data.to(device, memory_format=torch.channels_last, non_blocking=True)
+    return data.to(device, non_blocking=True)
+
+
+def model_to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move `model` to `device`, its convolution weights in channels_last order."""
+    if torch.device(device).type == "mps":
+        return model.to(device)
+    return model.to(device, memory_format=torch.channels_last)
+
+
+# --- saving and loading --------------------------------------------------------------------------
+
+
+def save_model(
+    model: nn.Module,
+    target_dir: str | Path,
+    model_name: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    transform: ImageClassification | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Save `model` as `target_dir/model_name`, which ends in .pt or .pth, and return that path.
+
+    With `class_names` and `transform` the file holds all that is needed to use the model again
+    (see `load_checkpoint`); the model must come from `model_builder.create_model`, which notes its
+    architecture. Without them it holds the state_dict alone.
+    The file is written under a temporary name and then moved: a crash leaves the old one whole.
+    """
+    if not model_name.endswith((".pt", ".pth")):
+        raise ValueError(f"model_name={model_name!r} should end with .pt or .pth.")
+    content: dict[str, Any] = model.state_dict()
+    if class_names is not None or transform is not None:
+        content = _checkpoint(model, class_names, transform, metrics or {})
+    path = Path(target_dir) / model_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+    return path
+
+
+def _checkpoint(
+    model: nn.Module,
+    class_names: Sequence[str] | None,
+    transform: ImageClassification | None,
+    metrics: Mapping[str, float],
+) -> dict[str, Any]:
+    if class_names is None or transform is None:
+        raise ValueError("Give both class_names and transform, or neither (state_dict alone).")
+    architecture = getattr(model, "architecture", None)
+    if architecture is None:
+        raise ValueError(
+            "The model does not say which architecture it is: build it with "
+            "model_builder.create_model, or set model.architecture to torchvision's name for it."
+        )
+    return {
+        "format": CHECKPOINT_FORMAT,
+        "architecture": architecture,
+        "class_names": list(class_names),
+        "transform": describe_transform(transform),
+        "metrics": dict(metrics),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "torchvision": str(torchvision.__version__),
+        },
+        "state_dict": model.state_dict(),
+    }
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and move it there once the block has succeeded."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file that `save_model` wrote with class names and transform; nothing in it is run.
+
+    The keys: architecture, class_names, transform (ready to call), metrics, versions, state_dict.
+    Raises FileNotFoundError, or ValueError for a file that is something else or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file. Train first, or check the path.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for what is no checkpoint
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as a saved model: it is damaged, or not a file of "
+            f"utils.save_model ({reason})."
+        ) from error
+    needed = {"format", "architecture", "class_names", "transform", "state_dict"}
+    if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
+        raise ValueError(
+            f"{path} holds weights alone: save the model with class_names=... and transform=... "
+            "so that it can be used without the code that made it."
+        )
+    if checkpoint["format"] != CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"{path} has checkpoint format {checkpoint['format']}, and this version of "
+            f"going_modular reads format {CHECKPOINT_FORMAT}: use the version that wrote it."
+        )
+    return {**checkpoint, "transform": build_transform(checkpoint["transform"])}
+
+
+def describe_transform(transform: ImageClassification) -> dict[str, Any]:
+    """Write down the preprocessing that `weights.transforms()` returns, as plain values."""
+    if not isinstance(transform, ImageClassification):
+        raise TypeError(
+            f"Only the preprocessing of pretrained weights can be saved with a model, not "
+            f"{type(transform).__name__}: pass what weights.transforms() or "
+            "data_setup.create_transform() returns, without augmentation."
+        )
+    return {
+        "resize_size": list(transform.resize_size),
+        "crop_size": list(transform.crop_size),
+        "mean": list(transform.mean),
+        "std": list(transform.std),
+        "interpolation": transform.interpolation.value,
+        "antialias": transform.antialias,
+    }
+
+
+def build_transform(description: Mapping[str, Any]) -> ImageClassification:
+    """Rebuild the preprocessing that `describe_transform` wrote down."""
+    values = dict(description)
+    values["interpolation"] = InterpolationMode(values["interpolation"])
+    # The preset wraps sizes in a list of its own.
+    values["resize_size"] = values["resize_size"][0]
+    values["crop_size"] = values["crop_size"][0]
+    return ImageClassification(**values)
+
+
+# --- plots ---------------------------------------------------------------------------------------
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+
+
+def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw loss, accuracy and learning rate over the epochs; `history` is what engine.train gives.
+
+    End the line with a semicolon in a notebook, or the figure is shown twice.
+    """
+    watched = "val" if "val_loss" in history else "test"
+    epochs = range(1, len(history["train_loss"]) + 1)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    for axis, quantity, title in zip(axes, ("loss", "acc"), ("Loss", "Accuracy"), strict=False):
+        axis.plot(epochs, history[f"train_{quantity}"], "o-", color=BLUE, label="train")
+        if history.get(f"{watched}_{quantity}"):
+            name = "validation" if watched == "val" else watched
+            axis.plot(epochs, history[f"{watched}_{quantity}"], "s--", color=ORANGE, label=name)
+        axis.set(title=title, xlabel="Epoch")
+        axis.legend()
+    axes[2].plot(epochs, history["lr"], "o-", color=GREEN)
+    axes[2].set(title="Learning rate (largest)", xlabel="Epoch")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def plot_images(
+    images: Sequence[Any],
+    titles: Sequence[str],
+    colors: Sequence[str] | None = None,
+    columns: int = 6,
+) -> Figure:
+    """Draw PIL images or uint8 tensors (3, H, W) in a grid, a title above each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.8 * columns, 2.1 * rows), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    colors = colors or ["black"] * len(images)
+    for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
+        axis.imshow(image.permute(1, 2, 0) if isinstance(image, Tensor) else image)
+        axis.set_title(title, fontsize=9, color=color)
+    return figure
+
+
+def plot_predictions(
+    images: Sequence[Any],
+    labels: Sequence[int],
+    probabilities: Tensor,
+    class_names: Sequence[str],
+    columns: int = 6,
+) -> Figure:
+    """Draw images with what the model says, its probability, and the truth where it is wrong.
+
+    `probabilities` is (N, classes), row by row for `images`.
+    """
+    titles, colors = [], []
+    for label, row in zip(labels, probabilities, strict=True):
+        top = int(row.argmax())
+        right = top == int(label)
+        titles.append(
+            f"{class_names[top]} {row[top]:.0%}" + ("" if right else f"\nis {class_names[label]}")
+        )
+        colors.append(BLUE if right else RED)
+    return plot_images(images, titles, colors, columns)
