@@ -438,5 +438,10 @@ def _say(text: str, verbose: bool) -> None:
 
 def _bar(dataloader: DataLoader, name: str, show: bool) -> Any:
     """Wrap in a progress bar where somebody watches: a notebook or a terminal, not a log file."""
-    watched = "ipykernel" in sys.modules or sys.stderr.isatty()
-    return tqdm(dataloader, desc=name, leave=False, unit="batch", disable=not (show and watched))
+    shown = show and (_in_notebook() or sys.stderr.isatty())
+    return tqdm(dataloader, desc=name, leave=False, unit="batch", disable=not shown)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")

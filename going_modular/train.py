@@ -4,6 +4,7 @@ It puts data, model, strategy and engine together, and writes a run folder; it c
 """
 
 import argparse
+import contextlib
 import csv
 import os
 import sys
@@ -109,14 +110,24 @@ def _positive(kind: type) -> object:
 
 def run(options: argparse.Namespace) -> Path:
     """Train as `options` say, print the result and return the run folder."""
-    strategy = STRATEGIES[options.strategy]
     out = _claim_folder(options)
+    try:
+        _train_into(out, options)
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()  # only an empty one: nothing was saved
+    return out
+
+
+def _train_into(out: Path, options: argparse.Namespace) -> None:
+    strategy = STRATEGIES[options.strategy]
     utils.seed_everything(options.seed)
     device = utils.pick_device() if options.device is None else torch.device(options.device)
     print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
 
     splits = data_setup.load(options.data, seed=options.seed)
     print(splits.summary())
+    model = _create_model(options, strategy, len(splits.class_names))
     size = options.size or DEFAULT_SIZES.get(options.data)
     transform = data_setup.create_transform(options.model, size=size)
     train_transform = transform
@@ -128,7 +139,6 @@ def run(options: argparse.Namespace) -> Path:
     )
     val_dataloader = data_setup.create_dataloader(splits.val, transform, **loader)
 
-    model = _create_model(options, strategy, len(splits.class_names))
     epochs = options.epochs or strategy.epochs
     lr, trunk_lr = options.lr or strategy.lr, options.trunk_lr or strategy.trunk_lr
     groups = model_builder.parameter_groups(
@@ -156,7 +166,6 @@ def run(options: argparse.Namespace) -> Path:
         results["test"] = engine.evaluate(model, test_dataloader, device)
     print(_table(results))
     _write(out, model, splits.class_names, transform, history, results)
-    return out
 
 
 def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:

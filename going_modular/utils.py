@@ -301,7 +301,7 @@ def plot_images(
         axis.axis("off")
     colors = colors or ["black"] * len(images)
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
-        axis.imshow(image.permute(1, 2, 0) if isinstance(image, Tensor) else image)
+        axis.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image)
         axis.set_title(title, fontsize=9, color=color)
     return figure
 

@@ -1,0 +1,164 @@
+"""`python -m going_modular.train` and `.predict` as a user runs them."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from going_modular import predict, train
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def trained(photo_folder, tmp_path, capsys):
+    """Train on the dark and the light photos; return the run folder and what was printed."""
+    out = tmp_path / "run"
+    arguments = ["--data", str(photo_folder), "--out", str(out), "--lr", "0.02", "--test", *QUICK]
+    arguments += ["--epochs", "8"]
+    assert train.main(arguments) == 0
+    return out, capsys.readouterr().out
+
+
+def test_train_writes_a_run_folder_and_a_table(trained):
+    out, printed = trained
+    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "history.csv", "model.pt"]
+    assert "2,562 of 3,373,570 trainable" in printed
+    assert "The frozen part ran once over 32 images" in printed
+    rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
+    assert rows["validation"][1:4] == ["8", "8", "1.000"]
+    assert rows["test"][1] == "8"
+    with (out / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(1, 9)]
+    assert 0 <= float(history[7]["val_acc"]) <= 1
+    with Image.open(out / "curves.png") as image:
+        assert image.size[0] > 600
+
+
+def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, capsys):
+    out, _ = trained
+    photos = tmp_path / "photos"
+    (tmp_path / "broken.jpg").write_bytes((photos / "dark" / "00.jpg").read_bytes()[:300])
+    arguments = [
+        str(out / "model.pt"),
+        str(photos / "dark" / "01.jpg"),
+        str(tmp_path / "broken.jpg"),
+        str(photos / "light" / "01.jpg"),
+    ]
+    assert predict.main(arguments) == 1
+    printed = capsys.readouterr()
+    assert [line.split("\t")[1] for line in printed.out.splitlines()] == ["dark", "light"]
+    assert "broken.jpg" in printed.err and "1 of 3 photos not read" in printed.err
+    assert predict.main([*arguments[:2], "--top", "2"]) == 0
+    _, first, probability, second, rest = capsys.readouterr().out.split()
+    assert {first, second} == {"dark", "light"}
+    assert float(probability) + float(rest) == pytest.approx(1, abs=0.002)
+
+
+def test_prediction_is_prepared_as_in_training(trained, tmp_path, capsys):
+    # A photo of another size goes through the saved transform, whatever the model was trained on.
+    out, _ = trained
+    Image.new("RGBA", (500, 90), (255, 255, 255, 0)).save(tmp_path / "transparent.PNG")
+    assert predict.main([str(out / "model.pt"), str(tmp_path / "transparent.PNG")]) == 0
+    assert "light" in capsys.readouterr().out
+
+
+def test_an_earlier_run_is_never_overwritten_unasked(trained, photo_folder, capsys):
+    out, _ = trained
+    before = (out / "model.pt").read_bytes()
+    arguments = ["--data", str(photo_folder), "--out", str(out), *QUICK]
+    assert train.main(arguments) == 1
+    assert "holds an earlier run" in capsys.readouterr().err
+    assert (out / "model.pt").read_bytes() == before
+    assert train.main([*arguments, "--overwrite"]) == 0
+    assert (out / "model.pt").read_bytes() != before
+
+
+def test_runs_get_new_folders_by_default(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train.main(["--data", str(photo_folder), *QUICK, "--epochs", "1"]) == 0
+    names = sorted(path.name for path in Path("runs").iterdir())
+    assert names == ["photos-feature_extraction", "photos-feature_extraction-2"]
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "partial", "full"])
+def test_every_strategy_runs(strategy, photo_folder, tmp_path, capsys):
+    arguments = ["--data", str(photo_folder), "--strategy", strategy, "--out", str(tmp_path / "r")]
+    assert train.main([*arguments, *QUICK]) == 0
+    assert ("ran once" in capsys.readouterr().out) == (strategy == "partial")
+
+
+def test_augmentation_and_friends_run(photo_folder, tmp_path, capsys):
+    options = ["--augment", "--keep-best", "--patience", "1", "--label-smoothing", "0.1"]
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "r"), *QUICK, *options]
+    assert train.main(arguments) == 0
+    assert "Kept the weights of epoch" in capsys.readouterr().out
+
+
+def test_same_command_same_history(photo_folder, tmp_path):
+    histories = []
+    for name in ("a", "b"):
+        out = tmp_path / name
+        arguments = ["--data", str(photo_folder), "--out", str(out), "--strategy", "partial"]
+        assert train.main([*arguments, *QUICK]) == 0
+        with (out / "history.csv").open() as file:
+            histories.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "no/such/folder"], "no/such/folder"),
+        (["--model", "resnet81"], "Did you mean"),
+        (["--lr", "1e30", "--strategy", "full"], "learning rate"),
+    ],
+)
+def test_mistakes_get_one_line_and_no_traceback(arguments, message, photo_folder, tmp_path, capsys):
+    defaults = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK]
+    assert train.main([*defaults, *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert message in printed and printed.startswith("train: error:")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--epochs", "0"], ["--lr", "-1"], ["--strategy", "magic"], ["--last", "2"]]
+)
+def test_wrong_options_are_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        train.main(arguments)
+    assert exit_.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_a_model_file_of_something_else_is_refused(tmp_path, capsys):
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")
+    assert predict.main([str(tmp_path / "other.pt"), "photo.jpg"]) == 1
+    assert "other.pt holds weights alone" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows file names cannot hold control characters")
+def test_a_file_name_cannot_steer_the_terminal(trained, tmp_path, capsys):
+    out, _ = trained
+    photo = tmp_path / "a\x1b[31m\nb.png"
+    Image.new("RGB", (40, 40)).save(photo)
+    assert predict.main([str(out / "model.pt"), str(photo)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "\x1b" not in printed and r"a\x1b[31m\nb.png" in printed
+
+
+def test_runs_as_a_module_from_anywhere(photo_folder, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "going_modular.train", "--data", str(photo_folder), *QUICK]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "-m jupyterlab" in result.stdout and "\r" not in result.stderr
