@@ -119,6 +119,7 @@ def test_same_command_same_history(photo_folder, tmp_path):
     [
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--model", "resnet81"], "Did you mean"),
+        (["--model", "alexnet", "--strategy", "scratch"], "alexnet does not take images of 32"),
         (["--lr", "1e30", "--strategy", "full"], "learning rate"),
     ],
 )

@@ -121,6 +121,17 @@ def test_same_with_an_auxiliary_head(last, make_dataloader):
     assert_same(plain, cached)
 
 
+def test_features_are_what_the_head_sees(make_dataloader):
+    model = model_builder.freeze(lite()).eval()
+    seen = []
+    model.classifier[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    dataloader = make_dataloader(examples=10, batch_size=4)
+    engine.predict(model, dataloader)
+    features, labels = engine.extract_features(model, dataloader).tensors
+    assert torch.allclose(features, torch.cat(seen), atol=1e-6)
+    assert torch.equal(labels, dataloader.dataset.tensors[1])
+
+
 def test_the_trunk_runs_once_for_all_epochs(make_dataloader):
     model = model_builder.freeze(resnet())
     calls = []

@@ -1,0 +1,55 @@
+"""Make notebooks from their twins in notebooks/source/ and run them, outputs kept.
+
+Run by hand: `python tests/execute_notebooks.py [NAME ...]`, all of them without a name.
+"""
+
+import os
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def build(name: str) -> nbformat.NotebookNode:
+    """Return the notebook of a twin, with the cell ids of the one that is there."""
+    notebook = jupytext.read(NOTEBOOKS / "source" / f"{name}.py")
+    path = NOTEBOOKS / f"{name}.ipynb"
+    old = nbformat.read(path, as_version=4).cells if path.exists() else []
+    ids = {cell.source: cell.id for cell in old}
+    for number, cell in enumerate(notebook.cells):
+        cell.id = ids.get(cell.source, f"cell-{number:02}-{zlib.crc32(cell.source.encode()):08x}")
+    notebook.metadata.pop("jupytext", None)
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    return notebook
+
+
+def execute(name: str) -> None:
+    """Run a notebook from top to bottom and write it where all cells have passed."""
+    notebook = build(name)
+    start = time.perf_counter()
+    # Bars are for those who watch; in a stored notebook they would only be noise.
+    os.environ["TQDM_DISABLE"] = "1"
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": NOTEBOOKS}})
+    client.execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    path = NOTEBOOKS / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    seconds, kilobytes = time.perf_counter() - start, path.stat().st_size / 1000
+    print(f"{name}: {seconds:.0f} s, {kilobytes:.0f} kB")
+
+
+if __name__ == "__main__":
+    twins = sorted(path.stem for path in (NOTEBOOKS / "source").glob("*.py"))
+    for chosen in sys.argv[1:] or twins:
+        execute(chosen)
