@@ -1,7 +1,8 @@
 """Draw the embedded data set, `data/charts`: pictures of 12 chart types whose labels are known.
 
-It knows matplotlib, numpy and Pillow only. Whatever does not name a chart (size, colours, fonts, grid, title,
-legend, background) is drawn from the same distributions for every class; `data/README.md` is the data card.
+It knows matplotlib, numpy and Pillow only. Whatever does not name a chart (size, colours, fonts,
+grid, title, background) is drawn from the same distributions for every class; `data/README.md` is
+the data card.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import AutoLocator, MaxNLocator
 from numpy.random import Generator
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 COUNTS = {"train": 40, "val": 30, "test": 60, "shifted": 30}  # pictures per class
 DEFAULT_DIR = Path(__file__).resolve().parent.parent / "data" / "charts"
@@ -84,7 +85,7 @@ class Look:
     hatched: bool = False
 
 
-# --- choices ---------------------------------------------------------------------------------------------------------
+# --- choices --------------------------------------------------------------------------------------
 
 
 def chance(rng: Generator, probability: float) -> bool:
@@ -118,15 +119,16 @@ def phrase(rng: Generator) -> str:
 
 
 def visible(color, paper) -> tuple:
-    """Darken a colour until it stands out from the paper."""
-    color = np.array(to_rgb(color))
-    while np.abs(color - to_rgb(paper)).sum() < 0.6:
-        color = color * 0.9
+    """Darken a colour, or on dark paper lighten it, until it stands out from the paper."""
+    color, paper = np.array(to_rgb(color)), np.array(to_rgb(paper))
+    end = 0.0 if paper.mean() > 0.5 else 1.0
+    while np.abs(color - paper).sum() < 0.8:
+        color = 0.9 * color + 0.1 * end
     return tuple(color)
 
 
 def choose_colors(rng: Generator, paper: str) -> tuple[list, LinearSegmentedColormap]:
-    """Choose the colours of series and the colormap: a cycle, the shades of one hue, or samples of a colormap."""
+    """Choose the colours of series: a cycle, shades of one hue or a colormap; and a colormap."""
     source = pick(rng, ["cycle", "shades", "colormap"], [5, 2, 3])
     if source == "colormap":
         colormap = matplotlib.colormaps[pick(rng, COLORMAPS)]
@@ -150,16 +152,16 @@ def choose_look(rng: Generator) -> Look:
     short = int(rng.integers(144, 177))
     long = round(short * rng.uniform(1.0, 1.15))
     width, height = (short, long) if chance(rng, 0.5) else (long, short)
-    paper = pick(rng, PAPERS, [40] + [1] * (len(PAPERS) - 1))
+    paper = pick(rng, PAPERS, [50] + [1] * (len(PAPERS) - 1))
     panel = pick(rng, [paper, pick(rng, PAPERS), "#ffffff"], [8, 1, 2])
     colors, colormap = choose_colors(rng, panel)
     ink = pick(rng, ["#000000", "#333333", "#555555", "#1d3557", "#4a2c2a"])
     font_size = rng.uniform(6.0, 8.0)
-    line_width = rng.uniform(1.0, 2.4)
+    line_width = rng.uniform(1.2, 2.4)
     sheet = pick(rng, STYLE_SHEETS)
     rc = {} if sheet == "default" else dict(matplotlib.style.library[sheet])
     spines = pick(rng, ["all", "two", "none"], [4, 4, 2])
-    grid = pick(rng, ["none", "both", "x", "y"], [8, 3, 1, 2])
+    grid = pick(rng, ["none", "both", "x", "y"], [10, 3, 1, 2])
     tick_length = pick(rng, [0, 2, 3])
     rc |= {
         "figure.dpi": 72,
@@ -218,16 +220,16 @@ def choose_look(rng: Generator) -> Look:
         paper=panel,
         ink=ink,
         line_width=line_width,
-        panels=pick(rng, [(1, 1), (1, 2), (2, 1)], [48, 1, 1]),
+        panels=pick(rng, [(1, 1), (1, 2), (2, 1)], [78, 1, 1]),
         title=phrase(rng) if chance(rng, 0.55) else "",
         labels=(pick(rng, ["", *words(rng, 1)]), pick(rng, ["", *words(rng, 1)])),
         legend=chance(rng, 0.3),
-        tick_labels=chance(rng, 0.8),
+        tick_labels=chance(rng, 0.85),
         scale=float(10.0 ** rng.integers(-1, 4)),
     )
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -276,8 +278,8 @@ def amounts(rng: Generator, count: int) -> np.ndarray:
 
 
 def measurements(rng: Generator, count: int) -> np.ndarray:
-    """Draw `count` independent measurements of unit order: normal, skewed, two-peaked, flat or heavy-tailed."""
-    kind = pick(rng, ["normal", "skewed", "peaks", "flat", "heavy"], [3, 3, 2, 1, 1])
+    """Draw measurements of unit order: normal, skewed, two-peaked or heavy-tailed."""
+    kind = pick(rng, ["normal", "skewed", "peaks", "heavy"], [3, 3, 2, 1])
     if kind == "normal":
         return rng.normal(size=count)
     if kind == "skewed":
@@ -286,8 +288,6 @@ def measurements(rng: Generator, count: int) -> np.ndarray:
         return rng.normal(size=count, scale=0.5) + rng.uniform(1.2, 2.5) * rng.integers(
             0, 2, size=count
         )
-    if kind == "flat":
-        return rng.uniform(-1.5, 1.5, size=count)
     return np.clip(rng.standard_t(3, size=count), -6, 6)
 
 
@@ -317,7 +317,7 @@ def abscissa(rng: Generator, count: int) -> np.ndarray:
     return start + step * np.arange(count)
 
 
-# --- the 12 charts: each draws itself on the axes it is given --------------------------------------------------------
+# --- the 12 charts: each draws itself on the axes it is given -------------------------------------
 
 
 def draw_line(ax: Axes, rng: Generator, look: Look) -> None:
@@ -387,9 +387,9 @@ def draw_bars(ax: Axes, rng: Generator, look: Look, horizontal: bool) -> None:
     series = 1 if kind == "single" else int(rng.integers(2, 4))
     count = int(pick(rng, [rng.integers(3, 8), rng.integers(8, 15)], [4, 1])) if series == 1 else 4
     place = np.arange(count)
-    width = rng.uniform(0.45, 0.8)
+    width = rng.uniform(0.45, 0.75)
     edge = pick(rng, ["none", look.ink, "#ffffff"])
-    signed = kind == "single" and chance(rng, 0.15)
+    signed = kind == "single" and chance(rng, 0.1)
     draw = ax.barh if horizontal else ax.bar
     low = np.zeros(count)
     for i, (color, name) in enumerate(zip(look.colors[:series], words(rng, series), strict=False)):
@@ -399,7 +399,7 @@ def draw_bars(ax: Axes, rng: Generator, look: Look, horizontal: bool) -> None:
             pick(rng, [color, look.colors[:count]], [3, 1]) if 1 == series and count < 8 else color
         )
         options = {"color": color, "edgecolor": edge, "label": name, "alpha": rng.uniform(0.85, 1)}
-        if kind == "single" and chance(rng, 0.2):
+        if kind == "single" and chance(rng, 0.1):
             error = look.scale * rng.uniform(0.03, 0.12, size=count)
             options |= {"xerr" if horizontal else "yerr": error, "ecolor": look.ink, "capsize": 1.5}
         if kind == "grouped":
@@ -423,7 +423,7 @@ def draw_barh(ax: Axes, rng: Generator, look: Look) -> None:
 
 
 def draw_histogram(ax: Axes, rng: Generator, look: Look) -> None:
-    bins = int(pick(rng, [rng.integers(9, 16), rng.integers(16, 40)]))
+    bins = int(pick(rng, [rng.integers(10, 16), rng.integers(16, 36)]))
     series = int(pick(rng, [1, 2], [4, 1]))
     count = int(rng.integers(80, 1500))
     values = [look.scale * (measurements(rng, count) + rng.uniform(0, 2)) for _ in range(series)]
@@ -432,7 +432,6 @@ def draw_histogram(ax: Axes, rng: Generator, look: Look) -> None:
         "histtype": "stepfilled" if kind == "stepfilled" else "bar",
         "rwidth": rng.uniform(0.86, 0.94) if kind == "gapped" and series == 1 else None,
         "edgecolor": look.ink if bins < 25 and chance(rng, 0.5) else pick(rng, ["none", "#ffffff"]),
-        "orientation": pick(rng, ["vertical", "horizontal"], [19, 1]),
         "density": chance(rng, 0.3),
     }
     names = words(rng, series)
@@ -441,7 +440,7 @@ def draw_histogram(ax: Axes, rng: Generator, look: Look) -> None:
     else:
         edges = np.histogram_bin_edges(np.concatenate(values), bins)
         for y, color, name in zip(values, look.colors, names, strict=False):
-            alpha = rng.uniform(0.45, 0.7) if series > 1 else rng.uniform(0.6, 1)
+            alpha = rng.uniform(0.5, 0.75) if series > 1 else rng.uniform(0.75, 1)
             ax.hist(y, edges, color=color, alpha=alpha, label=name, **options)
     if chance(rng, 0.3):
         ax.margins(x=rng.uniform(0.02, 0.2), y=rng.uniform(0.05, 0.3))
@@ -450,8 +449,8 @@ def draw_histogram(ax: Axes, rng: Generator, look: Look) -> None:
 def draw_scatter(ax: Axes, rng: Generator, look: Look) -> None:
     groups = int(pick(rng, [1, 2, 3], [4, 2, 2]))
     names = words(rng, groups)
-    size = rng.uniform(4, 30)
-    style = {"alpha": rng.uniform(0.5, 1), "linewidth": pick(rng, [0, 0.5])}
+    size = rng.uniform(6, 30)
+    style = {"alpha": rng.uniform(0.65, 1), "linewidth": pick(rng, [0, 0.5])}
     for color, name in zip(look.colors[:groups], names, strict=False):
         count = int(pick(rng, [rng.integers(15, 40), rng.integers(40, 150)]))
         kind = pick(rng, ["cloud", "trend", "curve"], [5, 3, 1])
@@ -483,8 +482,8 @@ def draw_scatter(ax: Axes, rng: Generator, look: Look) -> None:
 
 
 def draw_groups(ax: Axes, rng: Generator, look: Look) -> tuple[list[np.ndarray], np.ndarray, bool]:
-    """Draw the measurements of some groups, perhaps as faint points; return them, their places, and if horizontal."""
-    count = int(rng.integers(2, 8))
+    """Name some groups on an axis; return their measurements, their places, and if horizontal."""
+    count = int(rng.integers(3, 8))
     spread = rng.uniform(0.5, 1.5, size=count)
     values = [
         look.scale * (rng.uniform(-1.5, 1.5) + s * measurements(rng, int(rng.integers(25, 90))))
@@ -503,7 +502,7 @@ def draw_groups(ax: Axes, rng: Generator, look: Look) -> tuple[list[np.ndarray],
 
 
 def orientation(horizontal: bool) -> dict:
-    """Return the keyword of boxplot and violinplot: `orientation` since matplotlib 3.10, `vert` before."""
+    """Return the keyword of boxplot: `orientation` since matplotlib 3.10, `vert` before."""
     if "orientation" in inspect.signature(Axes.boxplot).parameters:
         return {"orientation": "horizontal" if horizontal else "vertical"}
     return {"vert": not horizontal}
@@ -511,7 +510,7 @@ def orientation(horizontal: bool) -> dict:
 
 def draw_box(ax: Axes, rng: Generator, look: Look) -> None:
     values, place, horizontal = draw_groups(ax, rng, look)
-    line = {"linewidth": rng.uniform(0.5, 1.4), "color": look.ink}
+    line = {"linewidth": rng.uniform(0.7, 1.5), "color": look.ink}
     parts = ax.boxplot(
         values,
         positions=place,
@@ -548,7 +547,7 @@ def draw_violin(ax: Axes, rng: Generator, look: Look) -> None:
         **orientation(horizontal),
     )
     filling = pick(rng, ["each", "same", "none"], [4, 3, 1])
-    one_sided = chance(rng, 0.12)
+    one_sided = chance(rng, 0.06)
     for i, body in enumerate(parts.pop("bodies")):
         color = look.colors[i % 7] if filling == "each" else look.colors[0]
         body.set(facecolor=look.paper if filling == "none" else color, alpha=rng.uniform(0.6, 1))
@@ -577,7 +576,7 @@ def draw_violin(ax: Axes, rng: Generator, look: Look) -> None:
 
 
 def draw_heatmap(ax: Axes, rng: Generator, look: Look) -> None:
-    kind = pick(rng, ["table", "surface", "pairs", "density"], [4, 2, 1, 2])
+    kind = pick(rng, ["table", "surface", "pairs", "density"], [4, 3, 1, 1])
     rows, columns = rng.integers(3, 10, size=2)
     if kind == "table":
         values = rng.uniform(size=(rows, columns)) ** rng.uniform(0.7, 3)
@@ -593,7 +592,9 @@ def draw_heatmap(ax: Axes, rng: Generator, look: Look) -> None:
         points = rng.normal(size=(2, 300)) + rng.uniform(-1, 1) * rng.normal(size=300)
         values = np.histogram2d(*points, bins=(rows, columns))[0]
         values = np.ma.masked_equal(values, 0)
-    lines = {"edgecolor": look.paper, "linewidth": rng.uniform(0.4, 2)} if chance(rng, 0.4) else {}
+    cell = 90 / max(rows, columns) / max(look.panels)  # points, about
+    gap = cell * rng.uniform(0.05, 0.2)
+    lines = {"edgecolor": look.paper, "linewidth": gap} if chance(rng, 0.4) else {}
     mesh = ax.pcolormesh(values, cmap=look.colormap, **lines)
     if rows * columns <= 30 and chance(rng, 0.6):
         for (i, j), value in np.ndenumerate(np.ma.filled(values, 0)):
@@ -622,7 +623,8 @@ def draw_contour(ax: Axes, rng: Generator, look: Look) -> None:
     y = np.linspace(0, rng.uniform(1, 20), 40)
     levels = int(rng.integers(4, 12))
     kind = pick(rng, ["lines", "filled", "both"], [5, 3, 3])
-    color = {"cmap": look.colormap} if chance(rng, 0.5) else {"colors": [pick(rng, look.colors)]}
+    shades = [visible(look.colormap(x)[:3], look.paper) for x in np.linspace(0, 1, levels)]
+    color = {"colors": shades if chance(rng, 0.5) else [pick(rng, look.colors)]}
     if kind != "lines":
         # the lowest part left open, like a map with sea
         floor = rng.choice([0, 0, 0.25, 0.45])
@@ -686,7 +688,7 @@ CHARTS: dict[str, Callable[[Axes, Generator, Look], None]] = {
 CLASS_NAMES = list(CHARTS)
 
 
-# --- what surrounds a chart ------------------------------------------------------------------------------------------
+# --- what surrounds a chart -----------------------------------------------------------------------
 
 
 def name_places(ax: Axes, rng: Generator, place: np.ndarray, horizontal: bool) -> None:
@@ -740,7 +742,8 @@ def add_legend(ax: Axes, rng: Generator, look: Look) -> None:
         handles, names = [Patch(color=color) for color in look.colors[:2]], words(rng, 2)
     if not handles:
         return
-    place = pick(rng, ["upper left", "upper right", "lower left", "lower right", "above"])
+    places = ["upper left", "upper right", "lower left", "lower right", "above"]
+    place = pick(rng, places[:4] if look.title else places)  # a title stands above already
     if place == "above":
         ax.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     else:
@@ -790,7 +793,7 @@ def draw_figure(class_name: str, rng: Generator, look: Look) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
 
 
-# --- shifted: what training never shows ------------------------------------------------------------------------------
+# --- shifted: what training never shows -----------------------------------------------------------
 
 
 def dark(look: Look, rng: Generator) -> None:
@@ -812,7 +815,7 @@ def dark(look: Look, rng: Generator) -> None:
 
 
 def sketch(look: Look, rng: Generator) -> None:
-    look.rc |= {"path.sketch": (rng.uniform(1.0, 1.8), rng.uniform(20, 50), 2), "axes.grid": False}
+    look.rc |= {"path.sketch": (rng.uniform(0.8, 1.3), rng.uniform(40, 80), 2), "axes.grid": False}
     look.rc |= {"figure.facecolor": "#ffffff", "axes.facecolor": "#ffffff", "lines.linewidth": 1.6}
     look.paper, look.line_width = "#ffffff", 1.6
 
@@ -821,7 +824,7 @@ def black_and_white(look: Look, rng: Generator) -> None:
     look.rc |= {"figure.facecolor": "#ffffff", "axes.facecolor": "#ffffff", "grid.color": "#cccccc"}
     look.paper, look.ink, look.hatched = "#ffffff", "#000000", True
     look.colors = [
-        (shade,) * 3 for shade in rng.permutation([0.0, 0.3, 0.45, 0.6, 0.75, 0.85, 0.95])
+        (shade,) * 3 for shade in rng.permutation([0.0, 0.2, 0.35, 0.45, 0.55, 0.65, 0.72])
     ]
     look.colormap = matplotlib.colormaps["Greys"]
     for key in [
@@ -856,22 +859,21 @@ def low_resolution(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def photocopy(image: Image.Image, rng: Generator) -> Image.Image:
-    """Blur, raise the contrast nearly to black and white, and add specks of toner."""
-    grey = ImageOps.autocontrast(
-        image.convert("L").filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 0.9)))
-    )
-    pixels = np.asarray(grey, dtype=float)
-    pixels = 255 / (1 + np.exp(-(pixels - rng.uniform(150, 185)) / 14))
+    """Blur, lose the colours, raise the contrast with the paper, and add specks of toner."""
+    blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 0.8)))
+    pixels = np.asarray(blurred, dtype=float)
+    ink = np.abs(pixels - pixels[1, 1]).max(axis=-1)  # the corner is paper
+    pixels = 250 - np.clip(ink * rng.uniform(1.6, 2.4), 0, 235)
     specks = rng.random(pixels.shape)
-    pixels[specks < 0.006] = 40
-    pixels[specks > 0.99] = 230
+    pixels[specks < 0.003] = 60
+    pixels[specks > 0.985] = 240
     return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
 
 
 def compressed(image: Image.Image, rng: Generator) -> Image.Image:
     """Save as a very small JPEG, as pictures sent around many times are."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(rng.integers(6, 14)))
+    image.save(file, "JPEG", quality=int(rng.integers(8, 18)))
     return Image.open(file).convert("RGB")
 
 
@@ -897,7 +899,7 @@ def photographed(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def perspective(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Solve for the 8 coefficients with which Pillow maps the points `source` to `target`, both (4, 2)."""
+    """Solve for the 8 coefficients with which Pillow maps points `source` to `target`, (4, 2)."""
     rows = []
     for (x, y), (u, v) in zip(source, target, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -905,9 +907,9 @@ def perspective(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def squeezed(image: Image.Image, rng: Generator) -> Image.Image:
-    """Squash to about half the width or height, on a sheet of the old size."""
+    """Squash to little more than half the width or height, on a sheet of the old size."""
     width, height = image.size
-    factor = rng.uniform(0.5, 0.6)
+    factor = rng.uniform(0.52, 0.66)
     size = (round(width * factor), height) if chance(rng, 0.5) else (width, round(height * factor))
     sheet = Image.new("RGB", image.size, image.getpixel((1, 1)))
     sheet.paste(
@@ -952,7 +954,7 @@ SHIFTS = {  # style: what changes before drawing, what changes after
 SHIFTED_STYLES = list(SHIFTS)
 
 
-# --- pictures and folders --------------------------------------------------------------------------------------------
+# --- pictures and folders -------------------------------------------------------------------------
 
 
 def shifted_style(index: int) -> str:
@@ -1027,7 +1029,7 @@ def check_target(target: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise SystemExit(
-            f"{target} exists: nothing drawn. Add --overwrite to replace it, or choose another --out."
+            f"{target} exists: nothing drawn. Add --overwrite to replace it or choose another --out"
         )
     if not (target / RECORD).is_file():
         raise SystemExit(

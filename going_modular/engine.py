@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
     ReduceLROnPlateau,
 )
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
 from going_modular import frozen
@@ -156,6 +156,25 @@ def predict(
             logits.append(_main(model(to_device(images, device))).float().cpu())
             labels.append(batch_labels)
     return Predictions(torch.cat(logits), torch.cat(labels))
+
+
+def extract_features(
+    model: nn.Module,
+    dataloader: DataLoader,
+    device: torch.device | str | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> TensorDataset:
+    """Run the frozen part of `model` once over the data; return what its trainable part takes in.
+
+    The features, (N, ...) in float32, and labels (N,) are in the data set's own order. Raises
+    frozen.CannotSplit where no part of the model is frozen, or the pictures are augmented.
+    """
+    device = torch.device(device or next(model.parameters()).device)
+    model_to_device(model, device)
+    trunk = frozen.split(model, training=False).trunk
+    outputs = frozen.run_trunk(trunk, dataloader, device, dtype or pick_precision(device)).dataset
+    return TensorDataset(*(value.float() for value in outputs.values), outputs.labels)
 
 
 @dataclass(frozen=True)

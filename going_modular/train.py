@@ -9,12 +9,13 @@ import csv
 import os
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from going_modular import data_setup, engine, evaluation, model_builder, utils
 
@@ -32,6 +33,7 @@ class Strategy:
     lr: float
     trunk_lr: float | None = None
     pretrained: bool = True
+    probe_first: bool = False  # train the head on the frozen trunk before all the rest
 
 
 STRATEGIES = {
@@ -39,6 +41,7 @@ STRATEGIES = {
     "feature_extraction": Strategy(last=0, epochs=20, lr=3e-3),
     "partial": Strategy(last=3, epochs=10, lr=2e-3, trunk_lr=5e-4),
     "full": Strategy(last=None, epochs=10, lr=2e-3, trunk_lr=5e-4),
+    "lp_ft": Strategy(last=None, epochs=10, lr=5e-4, trunk_lr=5e-4, probe_first=True),
 }
 
 
@@ -82,7 +85,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--augment", action="store_true", help="vary crop, side and colour of training images")
     add("--keep-best", action="store_true", help="end with the epoch of the lowest val loss")
     add("--patience", type=_positive(int), help="stop after so many epochs without a better one")
-    add("--seed", type=int, default=42, help="of the split, the new layers and the batches")
+    add("--seed", type=int, default=42, help="of the new layers and the batches")
     add("--workers", type=int, help="processes that read images; by default what fits")
     add("--device", help="cpu, cuda, cuda:1, mps; by default the fastest present")
     add("--no-cache", action="store_true", help="run frozen layers again in every epoch")
@@ -92,8 +95,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.last is not None and options.strategy != "partial":
         parser.error(f"--last goes with --strategy partial, not with {options.strategy}")
-    if options.trunk_lr is not None and options.strategy not in ("partial", "full"):
-        parser.error(f"--trunk-lr goes with partial and full; {options.strategy} has one rate")
+    if options.trunk_lr is not None and STRATEGIES[options.strategy].trunk_lr is None:
+        parser.error(
+            f"--trunk-lr goes with partial, full and lp_ft; {options.strategy} has one rate"
+        )
     return options
 
 
@@ -125,10 +130,10 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     device = utils.pick_device() if options.device is None else torch.device(options.device)
     print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
 
-    splits = data_setup.load(options.data, seed=options.seed)
+    splits = data_setup.load(options.data)
     print(splits.summary())
     model = _create_model(options, strategy, len(splits.class_names))
-    size = options.size or DEFAULT_SIZES.get(options.data)
+    size = _choose_size(options, model)
     transform = data_setup.create_transform(options.model, size=size)
     train_transform = transform
     if options.augment:
@@ -139,26 +144,15 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     )
     val_dataloader = data_setup.create_dataloader(splits.val, transform, **loader)
 
-    epochs = options.epochs or strategy.epochs
-    lr, trunk_lr = options.lr or strategy.lr, options.trunk_lr or strategy.trunk_lr
-    groups = model_builder.parameter_groups(
-        model, lr, trunk_lr=trunk_lr, weight_decay=options.weight_decay
-    )
-    optimizer = torch.optim.AdamW(groups)
-    steps = epochs * len(train_dataloader)
-    history = engine.train(
-        model,
-        train_dataloader,
-        val_dataloader,
-        optimizer,
-        nn.CrossEntropyLoss(label_smoothing=options.label_smoothing),
-        epochs,
-        device,
-        scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
-        keep_best="loss" if options.keep_best else None,
-        patience=options.patience,
-        cache_frozen=not options.no_cache and not options.augment and strategy.last is not None,
-    )
+    loaders = train_dataloader, val_dataloader
+    if strategy.probe_first:
+        model_builder.freeze(model)
+        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options)
+        print("the head is ready; now all layers train")
+    _unfreeze(model, options, strategy)
+    chosen = {"epochs": options.epochs, "lr": options.lr, "trunk_lr": options.trunk_lr}
+    strategy = replace(strategy, **{key: value for key, value in chosen.items() if value})
+    history = _fit(model, strategy, loaders, device, options)
 
     results = {"validation": engine.evaluate(model, val_dataloader, device)}
     if options.test:
@@ -171,11 +165,60 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
 def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:
     weights = "DEFAULT" if strategy.pretrained else None
     model = model_builder.create_model(options.model, classes, weights=weights)
-    last = options.last if options.last is not None else strategy.last
-    model_builder.unfreeze(model, last=last)
+    _unfreeze(model, options, strategy)
     trainable, total = model_builder.count_parameters(model)
     print(f"model      {options.model}, {options.strategy}: {trainable:,} of {total:,} trainable")
     return model
+
+
+def _unfreeze(model: nn.Module, options: argparse.Namespace, strategy: Strategy) -> None:
+    model_builder.unfreeze(model, last=strategy.last if options.last is None else options.last)
+
+
+def _fit(
+    model: nn.Module,
+    strategy: Strategy,
+    loaders: tuple[DataLoader, DataLoader],
+    device: torch.device,
+    options: argparse.Namespace,
+) -> engine.History:
+    """Train what is trainable with the strategy's rates; warm up, then follow a cosine."""
+    groups = model_builder.parameter_groups(
+        model, strategy.lr, trunk_lr=strategy.trunk_lr, weight_decay=options.weight_decay
+    )
+    optimizer = torch.optim.AdamW(groups)
+    steps = strategy.epochs * len(loaders[0])
+    some_frozen = not all(parameter.requires_grad for parameter in model.parameters())
+    return engine.train(
+        model,
+        *loaders,
+        optimizer,
+        nn.CrossEntropyLoss(label_smoothing=options.label_smoothing),
+        strategy.epochs,
+        device,
+        scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
+        keep_best="loss" if options.keep_best else None,
+        patience=options.patience,
+        cache_frozen=some_frozen and not options.no_cache and not options.augment,
+    )
+
+
+def _choose_size(options: argparse.Namespace, model: nn.Module) -> int | None:
+    """Return the side of the images in pixels, None standing for the weights' own."""
+    size = options.size or DEFAULT_SIZES.get(options.data)
+    if size is None:
+        return None
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:  # a ViT takes one size only
+        if options.size is None:
+            return None
+        raise ValueError(
+            f"{options.model} does not take images of {size} x {size} pixels ({error}): "
+            "leave --size out to use the size that its weights were trained at"
+        ) from error
+    return size
 
 
 def _claim_folder(options: argparse.Namespace) -> Path:

@@ -89,11 +89,11 @@ def test_runs_get_new_folders_by_default(photo_folder, tmp_path, monkeypatch):
     assert names == ["photos-feature_extraction", "photos-feature_extraction-2"]
 
 
-@pytest.mark.parametrize("strategy", ["scratch", "partial", "full"])
+@pytest.mark.parametrize("strategy", ["scratch", "partial", "full", "lp_ft"])
 def test_every_strategy_runs(strategy, photo_folder, tmp_path, capsys):
     arguments = ["--data", str(photo_folder), "--strategy", strategy, "--out", str(tmp_path / "r")]
     assert train.main([*arguments, *QUICK]) == 0
-    assert ("ran once" in capsys.readouterr().out) == (strategy == "partial")
+    assert ("ran once" in capsys.readouterr().out) == (strategy in ("partial", "lp_ft"))
 
 
 def test_augmentation_and_friends_run(photo_folder, tmp_path, capsys):
