@@ -26,9 +26,9 @@ DEFAULT_SIZES = {"charts": 128}
 
 @dataclass(frozen=True)
 class Strategy:
-    """What trains, for how long and how fast. `last` counts blocks; None means all of them."""
+    """Which share of the trunk's blocks trains, for how long and how fast."""
 
-    last: int | None
+    share: float
     epochs: int
     lr: float
     trunk_lr: float | None = None
@@ -37,11 +37,11 @@ class Strategy:
 
 
 STRATEGIES = {
-    "scratch": Strategy(last=None, epochs=15, lr=2e-3, pretrained=False),
-    "feature_extraction": Strategy(last=0, epochs=20, lr=3e-3),
-    "partial": Strategy(last=3, epochs=10, lr=2e-3, trunk_lr=5e-4),
-    "full": Strategy(last=None, epochs=10, lr=2e-3, trunk_lr=5e-4),
-    "lp_ft": Strategy(last=None, epochs=10, lr=5e-4, trunk_lr=5e-4, probe_first=True),
+    "scratch": Strategy(share=1, epochs=15, lr=2e-3, pretrained=False),
+    "feature_extraction": Strategy(share=0, epochs=20, lr=3e-3),
+    "partial": Strategy(share=1 / 3, epochs=8, lr=2e-3, trunk_lr=5e-4),
+    "full": Strategy(share=1, epochs=10, lr=2e-3, trunk_lr=5e-4),
+    "lp_ft": Strategy(share=1, epochs=10, lr=5e-4, trunk_lr=5e-4, probe_first=True),
 }
 
 
@@ -66,15 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.train",
-        description="Train an image classifier. Without arguments: the embedded model, as a "
-        "feature extractor, on the embedded charts.",
+        description="Train an image classifier. Without arguments: the last blocks of the "
+        "embedded model, on the embedded charts.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--data", default="charts", help="a data set's name, or a folder of class folders")
     add("--model", default="efficientnet_lite0", help="a torchvision classification model")
-    add("--strategy", default="feature_extraction", choices=STRATEGIES, help="what to train")
-    add("--last", type=int, help="blocks to train before the head; for the strategy partial")
+    add("--strategy", default="partial", choices=STRATEGIES, help="what to train")
+    add("--last", type=int, help="blocks to train before the head; a third of them by default")
     add("--epochs", type=_positive(int), help="times over the data; by default the strategy's")
     add("--batch-size", type=_positive(int), default=32, help="images a step")
     add("--lr", type=_positive(float), help="learning rate of the head, or of all of scratch")
@@ -172,7 +172,14 @@ def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int)
 
 
 def _unfreeze(model: nn.Module, options: argparse.Namespace, strategy: Strategy) -> None:
-    model_builder.unfreeze(model, last=strategy.last if options.last is None else options.last)
+    last = last_blocks(model, strategy) if options.last is None else options.last
+    model_builder.unfreeze(model, last=last)
+
+
+def last_blocks(model: nn.Module, strategy: Strategy) -> int:
+    """Return how many blocks before the head a strategy trains: of a third, at least one."""
+    count = len(model_builder.blocks(model))
+    return min(count, max(1, int(strategy.share * count))) if strategy.share else 0
 
 
 def _fit(

@@ -66,7 +66,7 @@ def counts(data: str, strategy: str, path: Path) -> dict[str, int]:
     sets = {"val": splits.val, "test": splits.test}
     if (splits.folder / "shifted").is_dir():
         sets["shifted"] = data_setup.load_split(splits.folder / "shifted", splits.class_names)
-    model_builder.unfreeze(model, last=train.STRATEGIES[strategy].last)
+    model_builder.unfreeze(model, last=train.last_blocks(model, train.STRATEGIES[strategy]))
     row = {"trainable": model_builder.count_parameters(model)[0]}
     for name in SPLITS:
         if name in sets:

@@ -21,6 +21,7 @@ def trained(photo_folder, tmp_path, capsys):
     """Train on the dark and the light photos; return the run folder and what was printed."""
     out = tmp_path / "run"
     arguments = ["--data", str(photo_folder), "--out", str(out), "--lr", "0.02", "--test", *QUICK]
+    arguments += ["--strategy", "feature_extraction"]
     arguments += ["--epochs", "8"]
     assert train.main(arguments) == 0
     return out, capsys.readouterr().out
@@ -86,7 +87,7 @@ def test_runs_get_new_folders_by_default(photo_folder, tmp_path, monkeypatch):
     for _ in range(2):
         assert train.main(["--data", str(photo_folder), *QUICK, "--epochs", "1"]) == 0
     names = sorted(path.name for path in Path("runs").iterdir())
-    assert names == ["photos-feature_extraction", "photos-feature_extraction-2"]
+    assert names == ["photos-partial", "photos-partial-2"]
 
 
 @pytest.mark.parametrize("strategy", ["scratch", "partial", "full", "lp_ft"])
@@ -132,7 +133,13 @@ def test_mistakes_get_one_line_and_no_traceback(arguments, message, photo_folder
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--epochs", "0"], ["--lr", "-1"], ["--strategy", "magic"], ["--last", "2"]]
+    "arguments",
+    [
+        ["--epochs", "0"],
+        ["--lr", "-1"],
+        ["--strategy", "magic"],
+        ["--last", "2", "--strategy", "full"],
+    ],
 )
 def test_wrong_options_are_a_usage_error(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
