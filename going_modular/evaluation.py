@@ -1,10 +1,27 @@
-"""What one may claim from a result: intervals around counts, and means over seeds.
+"""What one may claim from a result: intervals, calibration, comparisons, and where a model looks.
 
-It knows counts, labels and probabilities; not where images or models come from.
+It knows counts, labels, logits and probabilities and, for Grad-CAM, a model and one of its layers;
+not where images or models come from.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+from torch import Tensor, nn
+
+from going_modular.utils import BLUE, ORANGE
+
+# --- counts and intervals ------------------------------------------------------------------------
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -38,3 +55,214 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
         raise ValueError(f"A standard deviation needs two values or more, not {len(values)}.")
     mean = sum(values) / len(values)
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def per_class_table(labels: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> str:
+    """Write recall and precision of each class with their 95 % intervals, as an aligned table.
+
+    Recall: of the pictures of a class, how many were found. Precision: of the answers that name a
+    class, how many were right; "never named" where there is no such answer.
+    """
+    matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    of_class, named, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    width = max(map(len, class_names))
+    lines = [f"{'':<{width}}  {'images':>6}  {'recall':<20}  precision"]
+    for i, name in enumerate(class_names):
+        recall = format_accuracy(hits[i], of_class[i]) if of_class[i] else "no images"
+        precision = format_accuracy(hits[i], named[i]) if named[i] else "never named"
+        lines.append(f"{name:<{width}}  {of_class[i]:>6}  {recall:<20}  {precision}")
+    return "\n".join(lines)
+
+
+# --- calibration: does 90 % mean 90 %? -----------------------------------------------------------
+
+
+class Bins(NamedTuple):
+    """Predictions sorted into bins by confidence: how many, and their means (NaN where none)."""
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> Bins:
+    """Sort predictions by confidence, the highest probability, into bins of equal width.
+
+    `probabilities` is (N, classes). Bin m of M holds confidences in (m/M, (m+1)/M].
+    """
+    probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
+        return Bins(
+            counts,
+            np.bincount(index, confidence, bins) / counts,
+            np.bincount(index, correct, bins) / counts,
+        )
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
+) -> float:
+    """Return the mean distance between confidence and accuracy over bins, weighted by examples.
+
+    0 is perfect. Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    """
+    counts, confidence, accuracy = reliability_bins(probabilities, labels, bins)
+    return float(np.nansum(counts * np.abs(accuracy - confidence)) / counts.sum())
+
+
+def plot_reliability(
+    probabilities: Mapping[str, ArrayLike], labels: ArrayLike, bins: int = 15
+) -> Figure:
+    """Draw accuracy against confidence, one panel for each named set of probabilities (N, classes).
+
+    The area of a point shows how many predictions it stands for; on the diagonal, confidence is
+    right, below it, too high.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(probabilities),
+        figsize=(4 * len(probabilities), 3.8),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
+    for axis, (name, values) in zip(axes.flat, probabilities.items(), strict=True):
+        counts, confidence, accuracy = reliability_bins(values, labels, bins)
+        error = expected_calibration_error(values, labels, bins)
+        axis.plot([0, 1], [0, 1], "--", color="0.5", label="confidence is right")
+        filled = counts > 0
+        axis.plot(confidence[filled], accuracy[filled], color=BLUE, alpha=0.5)
+        area = 15 + 600 * counts / counts.sum()
+        axis.scatter(confidence, accuracy, area, color=BLUE, label="predictions, by confidence")
+        axis.set(title=f"{name}: ECE {error:.3f}", xlabel="Confidence", aspect="equal")
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("Accuracy")
+    axes[0, 0].legend(loc="upper left", markerscale=0.6, fontsize=8)
+    return figure
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Return the T above 0 at which softmax(logits / T) has the smallest cross-entropy.
+
+    Fit it on validation data. It changes confidences and no prediction.
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+    """
+    logits = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        return nn.functional.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    # Cross-entropy is convex in 1 / T, so it has one minimum along log T too.
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.01), math.log(100))).x)
+
+
+# --- comparing two models on the same pictures ---------------------------------------------------
+
+
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
+    """Return the p-value of the exact McNemar test: could both models be equally good?
+
+    Only pictures that one model gets right and the other wrong count: between equals, each of
+    these is a fair coin. Both arguments are booleans (N,) for the same pictures.
+    Source: https://doi.org/10.1007/BF02295996.
+    """
+    difference = _paired_difference(correct_a, correct_b)
+    only_a, only_b = int((difference == 1).sum()), int((difference == -1).sum())
+    return binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+
+
+def bootstrap_difference(
+    correct_a: ArrayLike, correct_b: ArrayLike, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of accuracy A - accuracy B on the same pictures."""
+    difference = _paired_difference(correct_a, correct_b)
+    total = len(difference)
+    shares = [(difference == value).mean() for value in (-1, 0, 1)]
+    # A picture contributes -1, 0 or 1: drawing pictures with replacement is drawing their counts.
+    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
+    low, high = np.quantile((drawn[:, 2] - drawn[:, 0]) / total, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _paired_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> np.ndarray:
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
+        raise ValueError(
+            f"Shapes {a.shape} and {b.shape}: a paired comparison needs one value for each "
+            "picture, of the same pictures in the same order."
+        )
+    return a.astype(int) - b.astype(int)
+
+
+# --- abstaining ----------------------------------------------------------------------------------
+
+
+def coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares answered (N,), 1/N to 1, and the accuracy of what is answered at each.
+
+    The most confident answers come first: what a model gains by leaving the others to a person.
+    """
+    order = np.argsort(-np.asarray(confidence, dtype=float), kind="stable")
+    answered = np.arange(1, len(order) + 1)
+    return answered / len(order), np.cumsum(np.asarray(correct)[order]) / answered
+
+
+# --- where a model looks -------------------------------------------------------------------------
+
+
+def grad_cam(
+    model: nn.Module, layer: nn.Module, image: Tensor, class_index: int | None = None
+) -> Tensor:
+    """Return a map (H, W) in [0, 1] of where `image` (3, H, W) speaks for a class.
+
+    `layer` gives (1, channels, h, w): the last block before pooling, usually. `class_index` None
+    stands for the class that the model names. All zeros where nothing speaks for the class.
+    Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391.
+    """
+    kept = []
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())  # gradients start here, frozen trunk or not
+        return kept[-1].clone()  # what follows may work in place
+
+    device = next(model.parameters()).device
+    was_training = model.training
+    hook = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits = model.eval()(image[None].to(device))[0]
+            chosen = logits.argmax() if class_index is None else class_index
+            (gradient,) = torch.autograd.grad(logits[chosen], kept[-1])
+    finally:
+        hook.remove()
+        model.train(was_training)
+    importance = gradient.mean(dim=(2, 3), keepdim=True)
+    heat = (importance * kept[-1].detach()).sum(dim=1, keepdim=True).relu()
+    heat = nn.functional.interpolate(heat, image.shape[1:], mode="bilinear", align_corners=False)
+    return (heat / heat.max().clamp(min=1e-12))[0, 0].cpu()
+
+
+def plot_grad_cam(
+    images: Sequence[Tensor], maps: Sequence[Tensor], titles: Sequence[str], columns: int = 6
+) -> Figure:
+    """Draw each image in grey under its Grad-CAM map, from transparent (0) to orange (1).
+
+    `images` are (3, H, W) as the model sees them; their value range does not matter.
+    """
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.8 * columns, 2.1 * rows), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, heat, title in zip(axes.flat, images, maps, titles, strict=False):
+        axis.imshow(image.mean(dim=0).numpy(), cmap="gray")
+        overlay = np.empty((*heat.shape, 4))
+        overlay[..., :3] = to_rgb(ORANGE)
+        overlay[..., 3] = 0.8 * heat.numpy()
+        axis.imshow(overlay)
+        axis.set_title(title, fontsize=9)
+    return figure

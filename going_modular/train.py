@@ -37,11 +37,11 @@ class Strategy:
 
 
 STRATEGIES = {
-    "scratch": Strategy(share=1, epochs=15, lr=2e-3, pretrained=False),
+    "scratch": Strategy(share=1, epochs=12, lr=2e-3, pretrained=False),
     "feature_extraction": Strategy(share=0, epochs=20, lr=3e-3),
     "partial": Strategy(share=1 / 3, epochs=8, lr=2e-3, trunk_lr=5e-4),
-    "full": Strategy(share=1, epochs=10, lr=2e-3, trunk_lr=5e-4),
-    "lp_ft": Strategy(share=1, epochs=10, lr=5e-4, trunk_lr=5e-4, probe_first=True),
+    "full": Strategy(share=1, epochs=8, lr=2e-3, trunk_lr=5e-4),
+    "lp_ft": Strategy(share=1, epochs=8, lr=5e-4, trunk_lr=5e-4, probe_first=True),
 }
 
 
