@@ -127,6 +127,12 @@ def visible(color, paper) -> tuple:
     return tuple(color)
 
 
+def visible_colormap(colormap, paper, count: int) -> LinearSegmentedColormap:
+    """Sample a colormap at `count` places and darken what would vanish on the paper."""
+    shades = [visible(colormap(x)[:3], paper) for x in np.linspace(0, 1, count)]
+    return LinearSegmentedColormap.from_list("visible", shades)
+
+
 def choose_colors(rng: Generator, paper: str) -> tuple[list, LinearSegmentedColormap]:
     """Choose the colours of series: a cycle, shades of one hue or a colormap; and a colormap."""
     source = pick(rng, ["cycle", "shades", "colormap"], [5, 2, 3])
@@ -465,8 +471,9 @@ def draw_scatter(ax: Axes, rng: Generator, look: Look) -> None:
         if marker in "+x":
             ax.scatter(x, y, size, color=color, marker=marker, label=name, linewidth=0.8)
         elif groups == 1 and chance(rng, 0.35):  # a third and a fourth quantity
+            seen = visible_colormap(look.colormap, look.paper, 16)
             sizes = size * rng.uniform(0.2, 4, size=count)
-            points = ax.scatter(x, y, sizes, c=y + x / look.scale, cmap=look.colormap, **style)
+            points = ax.scatter(x, y, sizes, c=y + x / look.scale, cmap=seen, **style)
             if look.legend:
                 color_scale(ax, points)
         else:
