@@ -174,7 +174,8 @@ def extract_features(
     model_to_device(model, device)
     trunk = frozen.split(model, training=False).trunk
     outputs = frozen.run_trunk(trunk, dataloader, device, dtype or pick_precision(device)).dataset
-    return TensorDataset(*(value.float() for value in outputs.values), outputs.labels)
+    values, labels = outputs[range(len(outputs))]
+    return TensorDataset(*(value.float() for value in values), labels)
 
 
 @dataclass(frozen=True)
@@ -386,16 +387,28 @@ def _run_frozen_once(
 ) -> tuple[nn.Module, nn.Module, DataLoader, DataLoader | None]:
     """Return what is left to train and to evaluate, and loaders of what the frozen part gave."""
     start = time.perf_counter()
+
+    def run(trunk: nn.Module, dataloader: DataLoader) -> DataLoader:
+        return frozen.run_trunk(
+            trunk, dataloader, device, dtype, progress=lambda it: _bar(it, "frozen part", verbose)
+        )
+
     split = frozen.split(model, training=False)
     eval_tail = split.tail
     if watched is not None:
-        watched = frozen.run_trunk(split.trunk, watched, device, dtype)
+        watched = run(split.trunk, watched)
     split = frozen.split(model, training=True)
-    train_dataloader = frozen.run_trunk(split.trunk, train_dataloader, device, dtype)
-    images = len(train_dataloader.dataset) + (len(watched.dataset) if watched else 0)
+    train_dataloader = run(split.trunk, train_dataloader)
+    outputs = [loader.dataset for loader in (train_dataloader, watched) if loader is not None]
+    images = sum(map(len, outputs))
+    if all(output.reused for output in outputs):
+        done = f"The frozen part's outputs for {images} images are those of an earlier run"
+    else:
+        done = f"The frozen part ran once over {images} images"
+    files = "".join(f" Kept: {output.path}." for output in outputs if output.path)
     _say(
-        f"The frozen part ran once over {images} images in {time.perf_counter() - start:.1f} s; "
-        "the epochs below train the rest on its outputs.",
+        f"{done} in {time.perf_counter() - start:.1f} s; the epochs below train the rest on its "
+        f"outputs.{files}",
         verbose,
     )
     return split.tail, eval_tail, train_dataloader, watched
@@ -457,8 +470,9 @@ def _say(text: str, verbose: bool) -> None:
 
 def _bar(dataloader: DataLoader, name: str, show: bool) -> Any:
     """Wrap in a progress bar where somebody watches: a notebook or a terminal, not a log file."""
-    shown = show and (_in_notebook() or sys.stderr.isatty())
-    return tqdm(dataloader, desc=name, leave=False, unit="batch", disable=not shown)
+    if not show or not (_in_notebook() or sys.stderr.isatty()):
+        return dataloader
+    return tqdm(dataloader, desc=name, leave=False, unit="batch")
 
 
 def _in_notebook() -> bool:

@@ -258,16 +258,15 @@ def build_transform(description: Mapping[str, Any]) -> ImageClassification:
 
 
 # --- plots ---------------------------------------------------------------------------------------
+# Each function returns a Figure that pyplot has let go of: as the last line of a notebook cell it is
+# shown once, and elsewhere `figure.savefig(...)` keeps it.
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw loss, accuracy and learning rate over the epochs; `history` is what engine.train gives.
-
-    End the line with a semicolon in a notebook, or the figure is shown twice.
-    """
+    """Draw loss, accuracy and learning rate over the epochs; `history` is what engine.train gives."""
     watched = "val" if "val_loss" in history else "test"
     epochs = range(1, len(history["train_loss"]) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
@@ -283,6 +282,7 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
+    plt.close(figure)
     return figure
 
 
@@ -295,14 +295,15 @@ def plot_images(
     """Draw PIL images or uint8 tensors (3, H, W) in a grid, a title above each."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.8 * columns, 2.1 * rows), layout="constrained", squeeze=False
+        rows, columns, figsize=(1.5 * columns, 1.8 * rows), layout="constrained", squeeze=False
     )
     for axis in axes.flat:
         axis.axis("off")
     colors = colors or ["black"] * len(images)
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image)
-        axis.set_title(title, fontsize=9, color=color)
+        axis.set_title(title, fontsize=8, color=color)
+    plt.close(figure)
     return figure
 
 

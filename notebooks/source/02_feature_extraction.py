@@ -156,6 +156,7 @@ summary(
 # **Predict:** all parameters of the trunk are frozen. We only run one batch forward, and train
 # nothing. Does the fingerprint change?
 
+
 # %%
 def fingerprint(module):
     """Hash every parameter and every buffer of a module, bit for bit."""
@@ -229,7 +230,7 @@ for cache_frozen in (False, True):
     losses[cache_frozen] = engine.train(
         twin,
         DataLoader(part, batch_size=16, shuffle=True),
-        optimizer=torch.optim.SGD(model_builder.head(twin).parameters(), lr=0.1),
+        optimizer=torch.optim.SGD(model_builder.head(twin).parameters(), lr=0.01),
         epochs=3,
         device=device,
         cache_frozen=cache_frozen,
@@ -338,8 +339,11 @@ for size, (train_features, val_features) in features.items():
             accuracies.append(accuracy_after(nn.Linear(1280, 12), few, val_features, lr=1e-2))
         probe[size, number] = evaluation.mean_and_std(accuracies)
 for number in numbers:
-    mean, std = probe[128, number]
-    print(f"{number:2} a class: {mean:.2f} ± {std:.2f} (3 seeds)")
+    cells = [
+        f"{size} px {probe[size, number][0]:.2f} ± {probe[size, number][1]:.2f}"
+        for size in features
+    ]
+    print(f"{number:2} a class:  ", "   ".join(cells))
 
 # %% [markdown]
 # One picture of each class already beats guessing several times over, and each doubling adds less
@@ -371,6 +375,7 @@ axis.set(xscale="log", xticks=numbers, xticklabels=numbers, ylim=(0, 1))
 axis.set(xlabel="Training images of each class", ylabel="Validation accuracy")
 axis.grid(alpha=0.3)
 axis.legend()
+plt.show()
 # %% [markdown]
 # Accuracy against the number of training images (on a log scale); the bars are one standard
 # deviation over three seeds. At the same image size, the probe with 5 pictures of each class is
