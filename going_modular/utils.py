@@ -258,15 +258,15 @@ def build_transform(description: Mapping[str, Any]) -> ImageClassification:
 
 
 # --- plots ---------------------------------------------------------------------------------------
-# Each function returns a Figure that pyplot has let go of: as the last line of a notebook cell it is
-# shown once, and elsewhere `figure.savefig(...)` keeps it.
+# Each function returns a Figure that pyplot has let go of: it is shown once as the last line of a
+# notebook cell, and kept elsewhere with `figure.savefig(...)`.
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw loss, accuracy and learning rate over the epochs; `history` is what engine.train gives."""
+    """Draw loss, accuracy and learning rate over the epochs, from the history of engine.train."""
     watched = "val" if "val_loss" in history else "test"
     epochs = range(1, len(history["train_loss"]) + 1)
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
