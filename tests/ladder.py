@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("data", help="a data set's name, or a folder of class folders")
     parser.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="the same for all, instead of each one's own")
     parser.add_argument("--strategies", nargs="+", default=list(train.STRATEGIES))
     options = parser.parse_args()
     rows = [
-        measure(options.data, strategy, seed)
+        measure(options.data, strategy, seed, options.epochs)
         for seed in options.seeds
         for strategy in options.strategies
     ]
@@ -36,11 +37,12 @@ def main() -> None:
     print_table(rows)
 
 
-def measure(data: str, strategy: str, seed: int) -> dict[str, object]:
+def measure(data: str, strategy: str, seed: int, epochs: int | None) -> dict[str, object]:
     """Train once in a process of its own, as a user would."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "going_modular.train", "--data", data, "--out", folder]
         command += ["--strategy", strategy, "--seed", str(seed)]
+        command += ["--epochs", str(epochs)] if epochs else []
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
