@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -278,7 +279,9 @@ def _write(
             [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
         )
     with utils.replacing(out / "curves.png") as path:
-        utils.plot_curves(history).savefig(path, dpi=120, format="png")
+        utils.plot_curves(history)
+        plt.savefig(path, dpi=120, format="png")
+        plt.close()
     print(f"\nsaved      {out / 'model.pt'}, {out / 'history.csv'}, {out / 'curves.png'}")
     print(f"predict    {_python()} -m going_modular.predict {out / 'model.pt'} PHOTO...")
     print(f"learn      {_python()} -m jupyterlab notebooks")

@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torchvision
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
@@ -258,18 +257,17 @@ def build_transform(description: Mapping[str, Any]) -> ImageClassification:
 
 
 # --- plots ---------------------------------------------------------------------------------------
-# Each function returns a Figure that pyplot has let go of: it is shown once as the last line of a
-# notebook cell, and kept elsewhere with `figure.savefig(...)`.
+# They draw with pyplot: a notebook shows the figure below the cell, `plt.savefig` keeps it.
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 
 
-def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+def plot_curves(history: Mapping[str, Sequence[float]]) -> None:
     """Draw loss, accuracy and learning rate over the epochs, from the history of engine.train."""
     watched = "val" if "val_loss" in history else "test"
     epochs = range(1, len(history["train_loss"]) + 1)
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    _, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
     for axis, quantity, title in zip(axes, ("loss", "acc"), ("Loss", "Accuracy"), strict=False):
         axis.plot(epochs, history[f"train_{quantity}"], "o-", color=BLUE, label="train")
         if history.get(f"{watched}_{quantity}"):
@@ -282,8 +280,6 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    plt.close(figure)
-    return figure
 
 
 def plot_images(
@@ -291,10 +287,10 @@ def plot_images(
     titles: Sequence[str],
     colors: Sequence[str] | None = None,
     columns: int = 6,
-) -> Figure:
+) -> None:
     """Draw PIL images or uint8 tensors (3, H, W) in a grid, a title above each."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         rows, columns, figsize=(1.5 * columns, 1.8 * rows), layout="constrained", squeeze=False
     )
     for axis in axes.flat:
@@ -303,8 +299,6 @@ def plot_images(
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image)
         axis.set_title(title, fontsize=8, color=color)
-    plt.close(figure)
-    return figure
 
 
 def plot_predictions(
@@ -313,7 +307,7 @@ def plot_predictions(
     probabilities: Tensor,
     class_names: Sequence[str],
     columns: int = 6,
-) -> Figure:
+) -> None:
     """Draw images with what the model says, its probability, and the truth where it is wrong.
 
     `probabilities` is (N, classes), row by row for `images`.
@@ -326,4 +320,4 @@ def plot_predictions(
             f"{class_names[top]} {row[top]:.0%}" + ("" if right else f"\nis {class_names[label]}")
         )
         colors.append(BLUE if right else RED)
-    return plot_images(images, titles, colors, columns)
+    plot_images(images, titles, colors, columns)

@@ -4,6 +4,7 @@ import os
 import random
 import stat
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -154,8 +155,8 @@ def test_curves_show_what_the_history_holds(watched):
         f"{watched}_acc": [0.4, 0.7],
         "lr": [0.1, 0.01],
     }
-    figure = utils.plot_curves(history)
-    loss, accuracy, lr = figure.axes
+    utils.plot_curves(history)
+    loss, accuracy, lr = plt.gcf().axes
     assert [list(line.get_ydata()) for line in loss.lines] == [[1.0, 0.5], [1.1, 0.7]]
     assert [list(line.get_ydata()) for line in accuracy.lines] == [[0.5, 0.8], [0.4, 0.7]]
     assert list(lr.lines[0].get_ydata()) == [0.1, 0.01]
@@ -164,6 +165,6 @@ def test_curves_show_what_the_history_holds(watched):
 def test_prediction_grid_marks_what_is_wrong():
     images = [torch.zeros(3, 8, 8, dtype=torch.uint8)] * 3
     probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
-    figure = utils.plot_predictions(images, [0, 1, 1], probabilities, ["ant", "bee"])
-    titles = [axis.get_title() for axis in figure.axes[:3]]
+    utils.plot_predictions(images, [0, 1, 1], probabilities, ["ant", "bee"])
+    titles = [axis.get_title() for axis in plt.gcf().axes[:3]]
     assert titles == ["ant 90%", "ant 60%\nis bee", "bee 80%"]
