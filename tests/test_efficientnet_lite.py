@@ -10,7 +10,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torchvision.models import get_model, get_model_weights, list_models
 
-import going_modular  # noqa: F401  registers the model
+import going_modular  # registers the model
 
 
 @pytest.fixture(scope="module")
