@@ -27,6 +27,8 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 from tqdm import tqdm
 
+from going_modular import utils
+
 DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}
 
 IMAGE_EXTENSIONS = frozenset(
@@ -147,10 +149,34 @@ class ImageDataset(Dataset):
         path, label = self.samples[index]
         if self.is_kept_in_memory:
             if path not in self._pixels:
-                self._pixels[path] = _resize_and_crop(load_image(path), self.transform)
+                self._pixels[path] = self._prepare(path)
             return _normalize(self._pixels[path], self.transform), label
         image = load_image(path)
         return (self.transform(image) if self.transform else image), label
+
+    def __getitems__(self, indices: list[int]) -> list[tuple]:
+        """Return a batch's items, as a DataLoader asks for them: those to be kept in threads."""
+        if self.is_kept_in_memory and get_worker_info() is None:
+            paths = list({self.samples[index][0] for index in indices} - self._pixels.keys())
+            if len(paths) > 1:
+                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    self._pixels |= zip(paths, pool.map(self._prepare, paths), strict=True)
+        return [self[index] for index in indices]
+
+    def _prepare(self, path: Path) -> torch.Tensor:
+        return _resize_and_crop(load_image(path), self.transform)
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of all items in their order: files, labels and transform.
+
+        None with a transform other than that of pretrained weights: what it does cannot be told.
+        """
+        if type(self.transform) is not ImageClassification:
+            return None
+        self._pixels = {}  # what is kept may be older than the files are now
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            files = list(pool.map(_hash_file, (path for path, _ in self.samples)))
+        return _sha256(repr((utils.describe_transform(self.transform), self.targets, files)))
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pixels": {}}  # a worker process decodes what it is asked for
@@ -168,7 +194,8 @@ def _resize_and_crop(image: Image.Image, preset: ImageClassification) -> torch.T
 
 
 def _normalize(pixels: torch.Tensor, preset: ImageClassification) -> torch.Tensor:
-    return F.normalize(F.convert_image_dtype(pixels, torch.float), preset.mean, preset.std)
+    image = F.convert_image_dtype(pixels, torch.float)
+    return F.normalize(image, preset.mean, preset.std, inplace=True)
 
 
 def memory_budget() -> int:
@@ -459,6 +486,10 @@ def _sizes(count: int, fractions: dict[str, float]) -> dict[str, int]:
         most = count - sum(sizes.values()) - (len(fractions) - i) - 1
         sizes[split] = min(max(1, round(count * fraction)), most)
     return sizes
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _sha256(text: str) -> str:

@@ -113,34 +113,32 @@ def expected_calibration_error(
     return float(np.nansum(counts * np.abs(accuracy - confidence)) / counts.sum())
 
 
-def plot_reliability(
-    probabilities: Mapping[str, ArrayLike], labels: ArrayLike, bins: int = 15
-) -> Figure:
-    """Draw accuracy against confidence, one panel for each named set of probabilities (N, classes).
+def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: int = 15) -> Figure:
+    """Draw accuracy against confidence, one panel for each named (probabilities, labels).
 
     The area of a point shows how many predictions it stands for; on the diagonal, confidence is
     right, below it, too high.
     """
     figure, axes = plt.subplots(
         1,
-        len(probabilities),
-        figsize=(4 * len(probabilities), 3.8),
+        len(panels),
+        figsize=(3.6 * len(panels), 3.7),
         layout="constrained",
         squeeze=False,
         sharey=True,
     )
-    for axis, (name, values) in zip(axes.flat, probabilities.items(), strict=True):
-        counts, confidence, accuracy = reliability_bins(values, labels, bins)
-        error = expected_calibration_error(values, labels, bins)
+    for axis, (name, (probabilities, labels)) in zip(axes.flat, panels.items(), strict=True):
+        counts, confidence, accuracy = reliability_bins(probabilities, labels, bins)
+        error = expected_calibration_error(probabilities, labels, bins)
         axis.plot([0, 1], [0, 1], "--", color="0.5", label="confidence is right")
         filled = counts > 0
         axis.plot(confidence[filled], accuracy[filled], color=BLUE, alpha=0.5)
         area = 15 + 600 * counts / counts.sum()
-        axis.scatter(confidence, accuracy, area, color=BLUE, label="predictions, by confidence")
+        axis.scatter(confidence, accuracy, area, color=BLUE)
         axis.set(title=f"{name}: ECE {error:.3f}", xlabel="Confidence", aspect="equal")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("Accuracy")
-    axes[0, 0].legend(loc="upper left", markerscale=0.6, fontsize=8)
+    axes[0, 0].legend(loc="lower right", fontsize=8)
     return figure
 
 

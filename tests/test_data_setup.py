@@ -629,6 +629,38 @@ def test_a_set_larger_than_the_budget_is_not_kept(odd_pictures, monkeypatch):
         dataset[0]
 
 
+def test_a_fingerprint_is_of_files_labels_order_and_transform(odd_pictures, tmp_path):
+    def fingerprint(samples=odd_pictures, size=32, **options):
+        transform = data_setup.create_transform("resnet18", size=size, **options)
+        return data_setup.ImageDataset(samples, ["a", "b"], transform).fingerprint()
+
+    (path, label), *others = odd_pictures
+    first = fingerprint()
+    assert fingerprint() == first
+    elsewhere = tmp_path / "elsewhere.png"
+    shutil.copyfile(path, elsewhere)
+    os.utime(elsewhere, (0, 0))
+    assert fingerprint([(elsewhere, label), *others]) == first  # neither names nor dates
+    assert fingerprint([(path, 1 - label), *others]) != first
+    assert fingerprint([*others, (path, label)]) != first
+    assert fingerprint(size=48) != first
+    assert fingerprint(augment=True) is None
+
+    date = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes() + b" ")
+    os.utime(path, ns=(date, date))
+    assert fingerprint() != first
+
+
+def test_what_is_kept_is_never_older_than_the_fingerprint(odd_pictures):
+    transform = data_setup.create_transform("resnet18", size=32)
+    dataset = data_setup.ImageDataset(odd_pictures, ["a", "b"], transform)
+    before, _ = dataset[0]
+    noise(99, (150, 100)).save(odd_pictures[0][0])
+    dataset.fingerprint()
+    assert not torch.equal(dataset[0][0], before)
+
+
 def test_an_augmented_set_is_not_kept(odd_pictures):
     transform = data_setup.create_transform("resnet18", size=32, augment=True)
     dataset = data_setup.ImageDataset(odd_pictures, ["a", "b"], transform)
@@ -734,6 +766,13 @@ def test_a_seed_fixes_the_order_whatever_else_is_random(splits, transform):
     torch.manual_seed(5)
     assert order(shuffled(None)) == unseeded != first
     assert sorted(chain(*first)) == sorted(chain(*second)) and len([*chain(*first)]) == 33
+
+
+def test_a_batch_with_an_unreadable_picture_names_it(splits, transform):
+    path, _ = splits.train.samples[3]
+    path.write_bytes(b"P6 2 2 255")
+    with pytest.raises(ValueError, match=path.name):
+        next(iter(data_setup.create_dataloader(splits.train, transform)))
 
 
 def test_workers_make_the_same_batches(splits, transform):

@@ -121,8 +121,11 @@ def test_temperature_has_the_smallest_cross_entropy_of_a_grid():
 
 def test_reliability_plot_draws_a_panel_for_each_and_names_the_error():
     probabilities, labels = two_classes([0.8] * 10, [1] * 6 + [0] * 4)
-    figure = evaluation.plot_reliability({"raw": probabilities, "same": probabilities}, labels)
-    assert [axis.get_title() for axis in figure.axes] == ["raw: ECE 0.200", "same: ECE 0.200"]
+    panels = {"all": (probabilities, labels), "right": (probabilities[:6], labels[:6])}
+    figure = evaluation.plot_reliability(panels)
+    assert [axis.get_title() for axis in figure.axes] == ["all: ECE 0.200", "right: ECE 0.200"]
+    (points,) = figure.axes[0].collections
+    assert np.allclose(points.get_offsets().compressed(), [0.8, 0.6])
     plt.close(figure)
 
 
