@@ -1,10 +1,16 @@
 """What several test files share: small data whose labels can be learned, and float32."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
+
+# A bar that appears only on a slow machine would be output that a notebook has not stored; the
+# kernels that nbval starts inherit this.
+os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 @pytest.fixture(autouse=True)
