@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
@@ -113,13 +112,13 @@ def expected_calibration_error(
     return float(np.nansum(counts * np.abs(accuracy - confidence)) / counts.sum())
 
 
-def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: int = 15) -> Figure:
+def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: int = 15) -> None:
     """Draw accuracy against confidence, one panel for each named (probabilities, labels).
 
     The area of a point shows how many predictions it stands for; on the diagonal, confidence is
     right, below it, too high.
     """
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         1,
         len(panels),
         figsize=(3.6 * len(panels), 3.7),
@@ -139,7 +138,6 @@ def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: in
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("Accuracy")
     axes[0, 0].legend(loc="lower right", fontsize=8)
-    return figure
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -245,13 +243,13 @@ def grad_cam(
 
 def plot_grad_cam(
     images: Sequence[Tensor], maps: Sequence[Tensor], titles: Sequence[str], columns: int = 6
-) -> Figure:
+) -> None:
     """Draw each image in grey under its Grad-CAM map, from transparent (0) to orange (1).
 
     `images` are (3, H, W) as the model sees them; their value range does not matter.
     """
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         rows, columns, figsize=(1.8 * columns, 2.1 * rows), layout="constrained", squeeze=False
     )
     for axis in axes.flat:
@@ -263,4 +261,3 @@ def plot_grad_cam(
         overlay[..., 3] = 0.8 * heat.numpy()
         axis.imshow(overlay)
         axis.set_title(title, fontsize=9)
-    return figure

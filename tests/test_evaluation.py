@@ -122,7 +122,8 @@ def test_temperature_has_the_smallest_cross_entropy_of_a_grid():
 def test_reliability_plot_draws_a_panel_for_each_and_names_the_error():
     probabilities, labels = two_classes([0.8] * 10, [1] * 6 + [0] * 4)
     panels = {"all": (probabilities, labels), "right": (probabilities[:6], labels[:6])}
-    figure = evaluation.plot_reliability(panels)
+    evaluation.plot_reliability(panels)
+    figure = plt.gcf()
     assert [axis.get_title() for axis in figure.axes] == ["all: ECE 0.200", "right: ECE 0.200"]
     (points,) = figure.axes[0].collections
     assert np.allclose(points.get_offsets().compressed(), [0.8, 0.6])
@@ -242,7 +243,8 @@ def test_grad_cam_finds_the_place_and_leaves_the_model_as_it_was():
 def test_grad_cam_plot_shows_image_and_map(linear):
     image = torch.rand(3, 4, 4)
     heat = evaluation.grad_cam(linear, linear.features, image, 1)
-    figure = evaluation.plot_grad_cam([image], [heat], ["pie"])
+    evaluation.plot_grad_cam([image], [heat], ["pie"])
+    figure = plt.gcf()
     picture, overlay = figure.axes[0].get_images()
     assert np.allclose(picture.get_array(), image.mean(dim=0))
     assert np.allclose(overlay.get_array()[..., 3], 0.8 * heat)

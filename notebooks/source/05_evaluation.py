@@ -78,7 +78,7 @@ print(f"device: {device}")
 #
 # Two kinds of chance are in such a figure. Another **seed** gives another head and another order of
 # pictures: mean ± standard deviation over seeds. Other **test pictures** give another count: the
-# 95 % interval, around the mean run. Adding up the seeds' counts for a narrower interval would be
+# 95 % interval, around the mean run. Adding up the seeds' counts for a narrower one would be
 # cheating: all runs see the same pictures.
 
 # %%
@@ -137,6 +137,7 @@ show(charts, "test")
 # %%
 hymenoptera = read_ladder("hymenoptera")
 show(hymenoptera, "val")
+assert [hymenoptera["full"][0][f"{split}_total"] for split in ("val", "test")] == ["153", "49"]
 assert mean(charts["partial"], "test") > mean(charts["feature_extraction"], "test") + 0.02
 assert mean(hymenoptera["feature_extraction"], "val") > mean(hymenoptera["full"], "val") - 0.01
 for ladder, split in [(charts, "test"), (hymenoptera, "val")]:
@@ -214,7 +215,7 @@ for name, strategy in {"probe": "feature_extraction", "partial": "partial"}.item
     assert abs(test[name].accuracy - mean(charts[strategy], "test")) < 0.035
 
 # %% [markdown]
-# They do: that is what the table's ± promised. From here on nothing is tuned.
+# They do: that is what the table's ± promised.
 #
 # ## Which mistakes?
 #
@@ -282,8 +283,7 @@ assert intervals["probe, seed 1"][0] < 0.005 and intervals["probe, seed 1"][1] >
 
 # %% [markdown]
 # The first interval lies clearly above zero. The second reaches to zero: two seeds make models that
-# disagree on some pictures, and that is all there is. A table of single runs would have ranked
-# them.
+# disagree on some pictures, and that is all. A table of single runs would have ranked them.
 #
 # ## Does 90 % mean 90 %?
 #
@@ -341,9 +341,10 @@ assert mean(charts["full"], "shifted") > mean(charts["feature_extraction"], "shi
 # %% [markdown]
 # Here it is the other way round: the probe loses more than the models that adapted to charts. Their
 # analysis supposes pretrained features that already fit the task, and features of photos fit charts
-# less well. A claim travels no farther than the domains it was measured on; measure on yours.
+# less well. Among the models that adapted, partial loses least, as Kumar would have it; compare the
+# intervals. A claim travels no farther than the domains it was measured on.
 #
-# One average hides where a model fails, so here are the two live models on each style.
+# One average hides where a model fails. Here are the two live models on each style.
 
 # %%
 styles = np.array([path.stem.split("_")[1] for path, _ in shifted_pictures.samples])
@@ -427,9 +428,9 @@ axis.grid(alpha=0.3)
 axis.legend();
 
 # %% [markdown]
-# Read from right to left: whoever answers fewer pictures is right more often. So confidence ranks
-# charts usefully. But a softmax must name one of 12 classes, even for a portrait. We set the
-# threshold on validation, so that 90 % of its charts are answered.
+# Read from right to left: whoever answers fewer pictures is right more often. But a softmax must
+# name one of 12 classes, even for a portrait. We set the threshold on validation, so that 90 % of
+# its charts are answered.
 #
 # **Predict:** of crops from photos, noise and plain pages, which belong to no class, how many get
 # an answer?
@@ -474,12 +475,12 @@ assert answered["probe", "photos"] > 0.5
 # The probe answers most of the photo crops, and confidently: softmax confidence compares the 12
 # classes with one another and never asks "or none of these?". The threshold still earns something
 # on charts: what is answered is right more often. The partial model lets fewer through, but nobody
-# trained it to, and another seed or another kind of picture may differ. If strange pictures can
-# reach your model, collect some, measure as here, or train a class *other* on them.
+# trained it to, and another seed may differ. If strange pictures can reach your model, collect
+# some, measure as here, or train a class *other* on them.
 #
 # ## A decision guide
 #
-# The last cell asserts what the guide leans on.
+# First, what the guide leans on.
 
 # %%
 def gain(a, b):
