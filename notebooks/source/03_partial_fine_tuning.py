@@ -368,7 +368,7 @@ axis.grid(alpha=0.3)
 # Validation accuracy after each epoch, from the probe's (epoch 0). At 0.01, the network ends near
 # guessing: what a million photos had taught is wiped out, and with it the road back. AdamW moves a
 # weight by about the learning rate at each step; a weight of the trunk is small, and a few such
-# steps leave nothing of it. At 0.001 the first epoch costs much, too, but then the run recovers.
+# steps leave nothing of it. At 0.001 the first epoch costs much, too, but most of it comes back.
 # At 0.0001 nothing is lost. Nothing much is gained either: a rate can also be too small. In the
 # sweep above, 0.001 went further than the probe, with BatchNorm training and two epochs more.
 #
