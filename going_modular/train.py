@@ -194,7 +194,7 @@ def _fit(
     groups = model_builder.parameter_groups(
         model, strategy.lr, trunk_lr=strategy.trunk_lr, weight_decay=options.weight_decay
     )
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)  # all parameters in one pass over memory
     steps = strategy.epochs * len(loaders[0])
     some_frozen = not all(parameter.requires_grad for parameter in model.parameters())
     return engine.train(

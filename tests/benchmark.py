@@ -169,6 +169,8 @@ def _measure(options: argparse.Namespace) -> dict:
         low, high = evaluation.wilson_interval(result["correct"], len(splits.val))
         accuracy = result["correct"] / len(splits.val)
         result["accuracy"] = f"{accuracy:.3f} ({low:.3f}-{high:.3f})"
+        if task.weights is None:  # a frozen trunk of random weights has nothing to reuse
+            result["accuracy"] = "random weights"
     return result
 
 
@@ -247,7 +249,8 @@ def _engine(model, train, val, transform, options) -> dict:
         train, transform, batch_size=BATCH_SIZE, shuffle=True
     )
     val_dataloader = data_setup.create_dataloader(val, transform, batch_size=BATCH_SIZE)
-    optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=LR)
+    trainable = (p for p in model.parameters() if p.requires_grad)
+    optimizer = torch.optim.Adam(trainable, lr=LR, fused=True)
     history = engine.train(
         model,
         train_dataloader,

@@ -560,7 +560,7 @@ def test_a_disk_that_fills_up_while_writing(make_dataloader, cache):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(frozen.CannotSplit, match=r"0\.0492 MB, cannot be written.*too large"):
+        with pytest.raises(frozen.CannotSplit, match=r"0\.0492 MB cannot be written.*too large"):
             frozen.run_trunk(trunk, make_dataloader(examples=24), CPU, torch.float32, budget=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
