@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 from tqdm import tqdm
 
-from going_modular import utils
+from going_modular import downloads, utils
 
 DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}
 
@@ -248,15 +248,18 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 def load(
     data: str | Path, *, val_fraction: float = 0.2, test_fraction: float = 0.2, seed: int = 42
 ) -> ImageSplits:
-    """Read a data set by name ("charts") or from a folder, as train, val and test.
+    """Read a data set by name or from a folder, as train, val and test.
 
+    The names are "charts", which is here already, and those of `downloads.DATA_SETS`, which are
+    downloaded when they are first asked for (write ./NAME for a folder that is named like one).
     A folder holds train, val and test folders of class folders, or some of them, or class folders
     only. What is missing is taken from the pictures of train, or of all: `val_fraction` and
     `test_fraction` of each class, at least one. Which picture goes where depends on its content
     and the seed alone, so that copies of a picture stay together.
 
     Warns about files that cannot be used, and about a picture that is in two splits or classes.
-    Raises FileNotFoundError or ValueError if there is nothing to learn from.
+    Raises FileNotFoundError or ValueError if there is nothing to learn from, and ConnectionError
+    if a data set cannot be downloaded.
     """
     folder = _find_folder(data)
     given = _split_folders(folder)
@@ -291,7 +294,26 @@ def load_split(folder: str | Path, class_names: list[str]) -> ImageDataset:
     return ImageDataset(samples, class_names)
 
 
+def list_files(data: str | Path) -> tuple[Path, list[tuple[str, str, Path]]]:
+    """Return the folder of a data set, and (split, class, path) of each file that load looks at.
+
+    The files need not be pictures. "" is the split where there are no split folders, and the class
+    of a file that is in no class folder.
+    """
+    folder = _find_folder(data)
+    files = []
+    for split, root in (_split_folders(folder) or {"": folder}).items():
+        for path in _visible(root):
+            if path.is_dir():
+                files += [(split, path.name, file) for file in _walk(path)]
+            else:
+                files.append((split, "", path))
+    return folder, files
+
+
 def _find_folder(data: str | Path) -> Path:
+    if isinstance(data, str) and data in downloads.DATA_SETS:
+        return downloads.prepare(data)
     known = DATA_SETS.get(data) if isinstance(data, str) else None
     folder = known or Path(data).expanduser()
     if folder.is_dir():
@@ -300,7 +322,7 @@ def _find_folder(data: str | Path) -> Path:
         raise FileNotFoundError(f"{known} is missing: draw it with python -m going_modular.{data}")
     if folder.exists():
         raise ValueError(f"{folder} is a file: give the folder that holds the pictures, unpacked")
-    names = ", ".join(DATA_SETS)
+    names = ", ".join([*DATA_SETS, *downloads.DATA_SETS])
     raise FileNotFoundError(
         f"{data} is neither a data set known by name ({names}) nor a folder: "
         f"there is nothing at {folder.absolute()}"
@@ -418,9 +440,8 @@ def _hash_pictures(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Pa
     """
     hashes = {}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        checks = tqdm(
-            pool.map(_hash_picture, paths), "Checking pictures", len(paths), leave=False, delay=2
-        )
+        options = {"leave": False, "delay": 2} if utils.is_watched() else {"disable": True}
+        checks = tqdm(pool.map(_hash_picture, paths), "Checking pictures", len(paths), **options)
         for path, (digest, problem) in zip(paths, checks, strict=True):
             if problem:
                 unused.append((path, problem))

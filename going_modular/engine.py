@@ -6,7 +6,6 @@ examples and divides by examples, and what is frozen stays frozen.
 
 import copy
 import math
-import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -26,7 +25,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
 from going_modular import frozen
-from going_modular.utils import autocast, model_to_device, pick_device, pick_precision, to_device
+from going_modular.utils import (
+    autocast,
+    is_watched,
+    model_to_device,
+    pick_device,
+    pick_precision,
+    to_device,
+)
 
 # The weight of an auxiliary head's loss (Inception v3, GoogLeNet) beside that of the main head.
 AUXILIARY_WEIGHT = 0.4
@@ -469,12 +475,10 @@ def _say(text: str, verbose: bool) -> None:
 
 
 def _bar(dataloader: DataLoader, name: str, show: bool) -> Any:
-    """Wrap in a progress bar where somebody watches: a notebook or a terminal, not a log file."""
-    if not show or not (_in_notebook() or sys.stderr.isatty()):
+    """Wrap in a progress bar where somebody watches it."""
+    if not show or not is_watched():
         return dataloader
-    return tqdm(dataloader, desc=name, leave=False, unit="batch")
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return hasattr(ipython and ipython.get_ipython(), "kernel")
+    # A generator: of a loader itself, tqdm.auto makes one iterator more than it uses, which draws
+    # from the loader's random numbers and starts its workers twice.
+    batches = (batch for batch in dataloader)
+    return tqdm(batches, desc=name, total=len(dataloader), leave=False, unit="batch")

@@ -15,6 +15,7 @@ from http.client import HTTPException
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
@@ -30,6 +31,8 @@ STALL_SECONDS = 30  # between two pieces of a running download, however long it 
 NEARLY_ALL = 0.95  # torchvision's containers hold over 0.99, its largest stage 0.89
 
 Part = tuple[str, nn.Module | nn.Parameter]  # of a model: its name in it, and what it is
+
+_unreachable: set[str] = set()  # hosts that `_is_at_hand` has asked in vain
 
 
 class WeightsError(RuntimeError):
@@ -60,6 +63,8 @@ def create_model(
     num_classes: int,
     weights: str | WeightsEnum | None = "DEFAULT",
     head: nn.Module | None = None,
+    *,
+    random_if_absent: bool = False,
 ) -> nn.Module:
     """Build a torchvision model with a new head for `num_classes` classes.
 
@@ -68,14 +73,30 @@ def create_model(
     the same kind: it maps (N, F) to (N, num_classes), F being `head_features(model)`, 512 for
     ResNet-18. (Where the last layer is a 1x1 convolution, as in SqueezeNet, it maps
     (N, F, H, W) to (N, num_classes, H, W).) Auxiliary heads always get a new last layer.
+    `random_if_absent` is for trying things out without a network: where the weights can be neither
+    found nor downloaded, it says so on standard output and takes random ones.
 
     Raises ValueError for an unknown model, unknown weights or a head that does not fit, and
     WeightsError where the weights can be neither found nor downloaded.
     """
+    name = _check_name(name)
+    found = _find_weights(name, weights)
+    config = _config(name, found)
+    if random_if_absent and found and not _is_at_hand(name, found):
+        found = None
+    return _create(name, num_classes, found, config, head)
+
+
+def _create(
+    name: str,
+    num_classes: int,
+    weights: WeightsEnum | None,
+    config: dict[str, Any],
+    head: nn.Module | None,
+) -> nn.Module:
     if num_classes < 2:
         raise ValueError(f"num_classes is {num_classes}: classification needs at least 2")
-    name = _check_name(name)
-    model = _build(name, _find_weights(name, weights))
+    model = _build(name, weights, config)
     model.head_names = _find_heads(model)
     *auxiliary, main = model.head_names
     for prefix in auxiliary:
@@ -87,7 +108,7 @@ def create_model(
     else:
         _check_head(head, layer, num_classes)
     _replace(model, main, head)
-    model.architecture = name
+    model.architecture, model.config = name, config  # what utils.save_model needs to know
     return model
 
 
@@ -100,11 +121,12 @@ def load_model(
     Raises ValueError where the weights do not fit the architecture.
     """
     checkpoint = utils.load_checkpoint(path)
-    name, num_classes = checkpoint["architecture"], len(checkpoint["class_names"])
-    model = create_model(name, num_classes, weights=None, head=head)
+    name, num_classes = _check_name(checkpoint["architecture"]), len(checkpoint["class_names"])
+    config = _config(name, None) | checkpoint["config"]
     try:
+        model = _create(name, num_classes, None, config, head)
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"{path}: the weights do not fit {name} with {num_classes} classes. "
             f"If it was created with a head of its own, give the same as head=.\n{error}"
@@ -251,14 +273,12 @@ def _find_weights(name: str, weights: str | WeightsEnum | None) -> WeightsEnum |
         ) from None
 
 
-def _build(name: str, weights: WeightsEnum | None) -> nn.Module:
+def _build(name: str, weights: WeightsEnum | None, config: dict[str, Any]) -> nn.Module:
     """Build the model as torchvision does, the weights' file fetched first."""
-    build, config = get_model_builder(name), _config(name, weights)
+    build = get_model_builder(name)
     if weights is None:
         return build(weights=None, **config)
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
-    if weights.url.startswith("http") and not path.exists():
-        _download(weights, path)
+    path = _fetch(weights)
     try:
         with warnings.catch_warnings():
             # GoogLeNet's warning: they are replaced and trained here.
@@ -287,6 +307,41 @@ def _config(name: str, weights: WeightsEnum | None) -> dict[str, Any]:
     return config
 
 
+def _is_at_hand(name: str, weights: WeightsEnum) -> bool:
+    """Tell whether the weights are in the cache now, downloaded if need be; if not, say so.
+
+    A host that cannot be reached is asked once a process: a lesson with many models, in a room
+    without a network, waits for the first of them only.
+    """
+    path, host = _cache_path(weights), urlparse(weights.url).netloc
+    if path.exists() or host not in _unreachable:
+        try:
+            _fetch(weights)
+            return True
+        except WeightsError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, HTTPError):
+                _unreachable.add(host)
+            print(
+                f"{path.name} is not in {path.parent} and cannot be downloaded: {cause}. "
+                "To try again, restart Python."
+            )
+    print(f"RANDOM WEIGHTS: {name} runs, but what comes out means nothing.")
+    return False
+
+
+def _fetch(weights: WeightsEnum) -> Path:
+    """Return the path of the weights' file in torchvision's cache, downloaded if need be."""
+    path = _cache_path(weights)
+    if weights.url.startswith("http") and not path.exists():
+        _download(weights, path)
+    return path
+
+
+def _cache_path(weights: WeightsEnum) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(weights.url).path).name)
+
+
 def _download(weights: WeightsEnum, path: Path) -> None:
     """Let torchvision download the file, after the server has shown that it is there.
 
@@ -294,6 +349,8 @@ def _download(weights: WeightsEnum, path: Path) -> None:
     """
     timeout = socket.getdefaulttimeout()
     try:
+        if utils.is_offline():
+            raise ConnectionError("GOING_MODULAR_OFFLINE is set")
         _knock(weights.url)
         socket.setdefaulttimeout(STALL_SECONDS)
         weights.get_state_dict(progress=True, check_hash=True)

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"{class_names[index]}\t{probability:.3f}"
             for probability, index in zip(probabilities, classes, strict=True)
         )
-        print(f"{_printable(photo)}\t" + "\t".join(answers), flush=True)
+        print(f"{utils.printable(photo)}\t" + "\t".join(answers), flush=True)
     if failed:
         print(f"predict: {failed} of {len(options.photos)} photos not read", file=sys.stderr)
     return 1 if failed else 0
@@ -52,11 +52,6 @@ def classify(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     device = next(model.parameters()).device
     with torch.inference_mode():
         return model(image[None].to(device))[0].softmax(dim=0).cpu()
-
-
-def _printable(path: Path) -> str:
-    """Write a file's name so that it stays one line and cannot steer the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 if __name__ == "__main__":

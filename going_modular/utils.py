@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import random
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2  # 1 had no "config"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # --- seeds, device, precision --------------------------------------------------------------------
@@ -115,6 +116,27 @@ def model_to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
     return model.to(device, memory_format=torch.channels_last)
 
 
+def is_offline() -> bool:
+    """Tell whether the environment variable GOING_MODULAR_OFFLINE forbids downloads."""
+    return os.environ.get("GOING_MODULAR_OFFLINE", "").upper() in ("1", "ON", "TRUE", "YES")
+
+
+def is_watched() -> bool:
+    """Tell whether somebody sees progress bars: in a notebook or a terminal, not in a log file.
+
+    TQDM_DISABLE=1 says no; tqdm itself heeds it in a terminal only.
+    """
+    if os.environ.get("TQDM_DISABLE"):
+        return False
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython and ipython.get_ipython(), "kernel") or sys.stderr.isatty()
+
+
+def printable(name: object) -> str:
+    """Write a file's name so that it stays one line and cannot steer the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
+
+
 # --- saving and loading --------------------------------------------------------------------------
 
 
@@ -163,6 +185,7 @@ def _checkpoint(
     return {
         "format": CHECKPOINT_FORMAT,
         "architecture": architecture,
+        "config": dict(getattr(model, "config", {})),
         "class_names": list(class_names),
         "transform": describe_transform(transform),
         "metrics": dict(metrics),
@@ -183,7 +206,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
@@ -200,7 +223,8 @@ def _umask() -> int:
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file that `save_model` wrote with class names and transform; nothing in it is run.
 
-    The keys: architecture, class_names, transform (ready to call), metrics, versions, state_dict.
+    The keys: architecture, config (its constructor's arguments beside the number of classes),
+    class_names, transform (ready to call), metrics, versions, state_dict.
     Raises FileNotFoundError, or ValueError for a file that is something else or damaged.
     """
     path = Path(path)
@@ -220,12 +244,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} holds weights alone: save the model with class_names=... and transform=... "
             "so that it can be used without the code that made it."
         )
-    if checkpoint["format"] != CHECKPOINT_FORMAT:
+    if checkpoint["format"] not in (1, CHECKPOINT_FORMAT):
         raise ValueError(
             f"{path} has checkpoint format {checkpoint['format']}, and this version of "
-            f"going_modular reads format {CHECKPOINT_FORMAT}: use the version that wrote it."
+            f"going_modular reads formats 1 to {CHECKPOINT_FORMAT}: use the version that wrote it."
         )
-    return {**checkpoint, "transform": build_transform(checkpoint["transform"])}
+    return {"config": {}, **checkpoint, "transform": build_transform(checkpoint["transform"])}
 
 
 def describe_transform(transform: ImageClassification) -> dict[str, Any]:

@@ -1,16 +1,23 @@
 """What several test files share: small data whose labels can be learned, and float32."""
 
 import os
+import tempfile
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
+from torchvision.models import VisionTransformer, Weights, WeightsEnum, _api
+from torchvision.transforms._presets import ImageClassification
 
 # A bar that appears only on a slow machine would be output that a notebook has not stored; the
 # kernels that nbval starts inherit this.
 os.environ.setdefault("TQDM_DISABLE", "1")
+# Trunk outputs of the tests stay out of the user's own cache; gone when pytest ends.
+CACHE = tempfile.TemporaryDirectory(prefix="going_modular_tests_")
+os.environ["GOING_MODULAR_CACHE"] = CACHE.name
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +51,34 @@ def photo_folder(tmp_path):
             pixels = rng.normal(base, 20, size=(48, 56, 3)).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index:02}.jpg")
     return tmp_path / "photos"
+
+
+class ViTTinyWeights(WeightsEnum):
+    """Weights for two image sizes, made on the spot: SMALL is the default, LARGE like SWAG_E2E."""
+
+    SMALL = Weights(
+        url="made:small",
+        transforms=partial(ImageClassification, crop_size=32, resize_size=36),
+        meta={"min_size": (32, 32)},
+    )
+    LARGE = Weights(
+        url="made:large",
+        transforms=partial(ImageClassification, crop_size=48, resize_size=48),
+        meta={"min_size": (48, 48)},
+    )
+    DEFAULT = SMALL
+
+
+def build_vit_tiny(*, weights: ViTTinyWeights | None = None, **config) -> VisionTransformer:
+    torch.manual_seed(0 if weights is None else 1)
+    return VisionTransformer(
+        patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, **config
+    )
+
+
+@pytest.fixture
+def vit_tiny():
+    """Register a ViT of two layers with torchvision, as it registers its own; return its name."""
+    _api.register_model("vit_tiny")(build_vit_tiny)
+    yield "vit_tiny"
+    del _api.BUILTIN_MODELS["vit_tiny"]

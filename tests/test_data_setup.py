@@ -388,7 +388,7 @@ def two_val_folders(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (no_folder, r"known by name \(charts\) nor a folder.*nowhere"),
+        (no_folder, r"known by name \(charts, hymenoptera, .*\) nor a folder.*nowhere"),
         (an_archive, r"ants\.zip is a file.*unpacked"),
         (an_empty_folder, "no class folders"),
         (pictures_without_classes, "no class folders"),
@@ -521,7 +521,9 @@ def test_a_data_set_is_found_by_its_name(tmp_path, monkeypatch):
         data_setup.load("charts")
     write_classes(tmp_path / "charts", ants=5, bees=5)
     assert data_setup.load("charts").source == "charts"
-    with pytest.raises(FileNotFoundError, match=r"chart is neither .*\(charts\)"):
+    with pytest.raises(
+        FileNotFoundError, match=r"chart is neither .*\(charts, hymenoptera, .*food101\)"
+    ):
         data_setup.load("chart")
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
+from torch.utils.data import DataLoader
 from torchvision.models import get_model
 
 from going_modular import engine, model_builder, utils
@@ -299,3 +300,17 @@ def test_contradictions_are_explained(model, make_dataloader, options, message):
     }
     with pytest.raises(ValueError, match=message):
         engine.train(model, loader, epochs=1, verbose=False, **options)
+
+
+def test_a_progress_bar_changes_neither_order_nor_batches(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+
+    def order():
+        generator = torch.Generator().manual_seed(0)
+        loader = DataLoader(range(12), batch_size=4, shuffle=True, generator=generator)
+        return [batch.tolist() for batch in engine._bar(loader, "epoch 1", show=True)]
+
+    monkeypatch.setattr(engine, "is_watched", lambda: False)
+    bare = order()
+    monkeypatch.setattr(engine, "is_watched", lambda: True)
+    assert order() == bare

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import typing
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -430,8 +431,10 @@ def test_one_class_is_no_classification():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """An empty cache folder in place of the user's."""
+    """An empty cache folder in place of the user's; no memory of hosts asked before."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GOING_MODULAR_OFFLINE", raising=False)
+    monkeypatch.setattr(model_builder, "_unreachable", set())
     folder = tmp_path / "cache" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -607,6 +610,115 @@ def test_a_damaged_file_is_named(cache, monkeypatch, size):
     assert str(path) in str(caught.value)
 
 
+# Random weights in place of absent ones, on request
+
+
+@pytest.fixture
+def knocks(monkeypatch) -> list[str]:
+    """No network: the addresses that were tried."""
+    tried = []
+
+    def knock(url: str) -> None:
+        tried.append(url)
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(model_builder, "_knock", knock)
+    return tried
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    return next(model.parameters()).detach()
+
+
+def test_on_request_absent_weights_are_random_and_it_says_so(cache, knocks, capsys):
+    torch.manual_seed(0)
+    model = create_model("resnet18", 2, random_if_absent=True)
+    out, err = capsys.readouterr()
+    assert f"resnet18-f37072fd.pth is not in {cache} and cannot be downloaded: no answer" in out
+    assert "RANDOM WEIGHTS: resnet18 runs, but what comes out means nothing.\n" in out
+    assert not err
+    torch.manual_seed(0)
+    scratch = create_model("resnet18", 2, weights=None)
+    assert torch.equal(weights_of(model), weights_of(scratch))
+    assert model.config == scratch.config
+    with pytest.raises(WeightsError, match="no answer"):
+        create_model("resnet18", 2)
+
+
+def test_a_lesson_of_many_models_waits_for_the_network_once(cache, knocks, capsys):
+    for name in ("squeezenet1_1", "shufflenet_v2_x0_5", "squeezenet1_1"):
+        create_model(name, 2, random_if_absent=True)
+    assert len(knocks) == 1
+    out, _ = capsys.readouterr()
+    assert (out.count("no answer"), out.count("RANDOM WEIGHTS")) == (1, 3)
+    with pytest.raises(WeightsError):  # who does not ask for random ones may be connected by now
+        create_model("squeezenet1_1", 2)
+    assert len(knocks) == 2
+
+
+def test_weights_in_the_cache_are_used_although_random_would_do(cache, knocks, monkeypatch, capsys):
+    create_model("shufflenet_v2_x0_5", 2, random_if_absent=True)  # now the host is known as absent
+    capsys.readouterr()
+    path = publish("squeezenet1_1", cache)
+    url = get_model_weights("squeezenet1_1").DEFAULT.url
+    redirect(monkeypatch, "squeezenet1_1", f"{url.rpartition('/')[0]}/{path.name}")
+    model = create_model("squeezenet1_1", 2, random_if_absent=True)
+    published = torch.load(path, weights_only=True)
+    assert torch.equal(weights_of(model), published["features.0.weight"])
+    assert capsys.readouterr() == ("", "")
+    os.truncate(path, 1000)
+    with pytest.raises(WeightsError, match="is damaged"):  # there, and not what it should be
+        create_model("squeezenet1_1", 2, random_if_absent=True)
+
+
+def test_weights_are_downloaded_before_random_ones_are_taken(cache, tmp_path, monkeypatch, capsys):
+    path = publish("squeezenet1_1", tmp_path)
+    with serve_file(path) as server:
+        redirect(monkeypatch, "squeezenet1_1", f"{server}/{path.name}")
+        model = create_model("squeezenet1_1", 2, random_if_absent=True)
+    published = torch.load(path, weights_only=True)
+    assert torch.equal(weights_of(model), published["features.0.weight"])
+    assert "RANDOM" not in capsys.readouterr().out
+
+
+def test_a_file_that_the_server_lacks_says_nothing_about_others(cache, monkeypatch, capsys):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        paths: typing.ClassVar[list[str]] = []
+
+        def do_GET(self) -> None:
+            self.paths.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with serve(Handler) as server:
+        for name in ("squeezenet1_1", "shufflenet_v2_x0_5"):
+            redirect(monkeypatch, name, f"{server}/{name}-0123abcd.pth")
+            create_model(name, 2, random_if_absent=True)
+    assert Handler.paths == ["/squeezenet1_1-0123abcd.pth", "/shufflenet_v2_x0_5-0123abcd.pth"]
+    assert capsys.readouterr().out.count("404") == 2
+
+
+def test_offline_by_wish_nothing_is_tried(cache, knocks, monkeypatch, capsys):
+    monkeypatch.setenv("GOING_MODULAR_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="GOING_MODULAR_OFFLINE is set"):
+        create_model("resnet18", 2)
+    create_model("resnet18", 2, random_if_absent=True)
+    assert "downloaded: GOING_MODULAR_OFFLINE is set" in capsys.readouterr().out
+    assert not knocks
+
+
+def test_random_weights_leave_the_network_as_those_asked_for(
+    vit_tiny, cache, knocks, monkeypatch, capsys
+):
+    weights = get_model_weights(vit_tiny).LARGE
+    monkeypatch.setattr(weights.value, "url", "http://example.invalid/vit_tiny-0123abcd.pth")
+    model = create_model(vit_tiny, 3, weights=weights, random_if_absent=True)
+    assert model.image_size == 48
+    assert "RANDOM WEIGHTS: vit_tiny" in capsys.readouterr().out
+
+
 # Saved models
 
 
@@ -637,4 +749,41 @@ def test_a_saved_model_with_a_head_of_its_own(tmp_path, transform):
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(loaded(images), model(images))
     with pytest.raises(ValueError, match=r"model\.pt: the weights do not fit resnet18.*head="):
+        load_model(path)
+
+
+@pytest.mark.parametrize(("weights", "size"), [("SMALL", 32), ("LARGE", 48), (None, 32)])
+def test_a_model_for_larger_images_comes_back_as_large(weights, size, vit_tiny, tmp_path):
+    # As ViT does with SWAG_E2E weights: the position embedding is as large as their images.
+    transform = get_model_weights(vit_tiny)[weights or "DEFAULT"].transforms()
+    model = create_model(vit_tiny, 3, weights=weights).eval()
+    path = utils.save_model(
+        model, tmp_path, "model.pt", class_names=["a", "b", "c"], transform=transform
+    )
+    loaded, checkpoint = load_model(path)
+    assert checkpoint["config"] == {"image_size": size}
+    images = checkpoint["transform"](torch.rand(2, 3, 60, 70))
+    assert images.shape == (2, 3, size, size)
+    assert torch.equal(loaded(images), model(images))
+
+
+def test_files_without_a_config_still_load(vit_tiny, tmp_path):
+    model = create_model(vit_tiny, 2, weights=None).eval()
+    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
+    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
+    content = torch.load(path, weights_only=True)
+    del content["config"]
+    torch.save(content | {"format": 1}, path)
+    loaded, _ = load_model(path)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize("config", [{"image_size": 40}, {"colour": "red"}])
+def test_a_config_that_does_not_fit_names_the_file(config, vit_tiny, tmp_path):
+    model = create_model(vit_tiny, 2, weights=None)
+    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
+    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
+    torch.save(torch.load(path, weights_only=True) | {"config": config}, path)
+    with pytest.raises(ValueError, match=r"m\.pt: the weights do not fit vit_tiny"):
         load_model(path)

@@ -1,5 +1,6 @@
 """Saving and loading, seeds, device and precision, plots."""
 
+import errno
 import os
 import random
 import stat
@@ -79,6 +80,22 @@ def test_saved_files_are_as_readable_as_others(model, tmp_path):
     path = utils.save_model(model, tmp_path, "model.pt")
     (tmp_path / "other").touch()
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "other").stat().st_mode)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows itself refuses")
+def test_a_file_is_synced_as_windows_wants_it(model, tmp_path, monkeypatch):
+    import fcntl
+
+    synced = []
+
+    def fsync(handle):
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        synced.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = utils.save_model(model, tmp_path, "model.pt")
+    assert synced == [path.stat().st_size]
 
 
 def test_what_cannot_be_saved_is_explained(model, tmp_path):
