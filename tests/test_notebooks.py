@@ -88,6 +88,65 @@ def test_cells_are_short_and_explained(lesson):
     assert 700 <= words <= 1800
 
 
+@pytest.mark.parametrize("number", ["01", "02", "03", "04", "08"])
+def test_charts_of_the_test_split_are_opened_in_05_only(number):
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    code = "\n".join(c.source for c in code_cells(nbformat.read(path, as_version=4)))
+    assert "splits.test" not in code and "charts/test" not in code
+
+
+NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+NO_RESULT = [  # parts of the prose whose numbers no cell has to show
+    r"## (Check yourself|Exercises).*?(?=^## |\Z)",  # questions suppose cases of their own
+    r"^\*\*Time\*\*.*?$|95 % interval",
+    r"^\[.*?\]: .*?$|\[[^\]]*\](\([^)]*\)|\[[^\]]*\])",  # links, with their text
+    r"^#+ .*?$|^\| \d\d [^|]*\||[Nn]otebooks? \d\d",  # headings, names of notebooks
+]
+
+
+def shown_numbers(notebook):
+    """Collect all numbers in the code and in what it prints; shares as percentages, too."""
+    texts = [cell.source for cell in code_cells(notebook)]
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            texts += [output.get("text", ""), output.get("data", {}).get("text/plain", "")]
+    numbers = {float(n.replace(",", "")) for n in re.findall(NUMBER, "\n".join(texts))}
+    percentages = {round(100 * n, 1) for n in numbers if n <= 1}
+    millions = {round(n / 1e6, 1) for n in numbers if n > 1e5}
+    return numbers, percentages, millions
+
+
+def unexplained_numbers(notebook):
+    numbers, percentages, millions = shown_numbers(notebook)
+    prose = text(notebook)
+    for pattern in NO_RESULT:
+        prose = re.sub(pattern, "", prose, flags=re.M | re.S)
+    missing = []
+    for match in re.finditer(rf"(?<![\w.-]){NUMBER}(?! ?:)", prose):
+        number, unit = float(match[0].replace(",", "")), prose[match.end() :].lstrip()
+        known = numbers | (percentages if unit.startswith("%") else set())
+        known |= millions if unit.startswith("million") else set()
+        if number not in known:
+            missing.append(prose[max(0, match.start() - 30) : match.end() + 20])
+    return missing
+
+
+def test_every_number_in_prose_is_shown_or_asserted_by_a_cell(lesson):
+    _, notebook = lesson
+    assert unexplained_numbers(notebook) == []
+
+
+@pytest.mark.parametrize("prose", ["It got 93 % right.", "1,281 features", "3.9 million"])
+def test_a_number_that_no_cell_shows_is_found(prose):
+    code = nbformat.v4.new_code_cell("print(x)")
+    code.outputs = [nbformat.v4.new_output("stream", text="0.92 of 1,280; 3,400,000")]
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(prose), code])
+    assert len(unexplained_numbers(page)) == 1
+    right = prose.replace("93", "92").replace("1,281", "1,280").replace("3.9", "3.4")
+    page.cells[0].source = right
+    assert unexplained_numbers(page) == []
+
+
 def test_every_code_cell_shows_something_or_defines(lesson):
     _, notebook = lesson
     for cell in code_cells(notebook)[1:]:

@@ -413,8 +413,9 @@ same = [
 ]
 figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=6)
 figure.subplots_adjust(left=0.01, right=0.99, bottom=0.2, wspace=0.05)
-print(f"PCA's two directions hold {pca.explained_variance_ratio_.sum():.0%} of the spread")
-assert same[0] > 1.5 * same[1] and pca.explained_variance_ratio_.sum() < 0.3
+explained = pca.explained_variance_ratio_.sum()
+print(f"PCA's two directions hold {explained:.0%} of the spread of {flat.shape[1]:,} features")
+assert same[0] > 1.5 * same[1] and explained < 0.3
 
 # %% [markdown]
 # PCA's map would show little, for its two directions hold a small part of the spread. The figure is
@@ -523,6 +524,9 @@ print(f"{model_builder.count_parameters(control)[1]:,} parameters, all random")
 # <details><summary>Answer</summary>The map cannot say. Only neighbours mean something.</details>
 #
 # ## Exercises
+#
+# [Five exercises](exercises/01_concepts.ipynb) check your code and say what is missing. On this
+# page, change one thing, say first what you expect, then run:
 #
 # 1. Prepare Grace Hopper with `weights.transforms(resize_size=224)`, which cuts off less. What
 #    changes in the answers?

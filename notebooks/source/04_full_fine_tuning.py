@@ -481,7 +481,8 @@ axis.grid(alpha=0.3, axis="x")
 # %% [markdown]
 # ## Exercises
 #
-# Change one thing, say first what you expect, then run.
+# [Five exercises](exercises/04_full_fine_tuning.ipynb) check your code and say what is missing. On this
+# page, change one thing, say first what you expect, then run:
 #
 # 1. Give `fine_tune` a `StepLR` in place of warm-up and cosine, and train at once. Does the end
 #    differ? Does the first epoch?

@@ -178,7 +178,7 @@ def fine_tune(dataloader, classes, strategy, seed=0):
     groups = model_builder.parameter_groups(
         model, strategy.lr, strategy.trunk_lr, weight_decay=1e-4
     )
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups, fused=True)
     steps = strategy.epochs * len(dataloader)
     options = {"epochs": strategy.epochs, "device": device, "cache_frozen": True}
     options["scheduler"] = engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10)
@@ -348,6 +348,7 @@ assert mean(charts["full"], "shifted") > mean(charts["feature_extraction"], "shi
 
 # %%
 styles = np.array([path.stem.split("_")[1] for path, _ in shifted_pictures.samples])
+print("pictures of a style:", set(np.unique(styles, return_counts=True)[1].tolist()))
 for style in np.unique(styles):
     cells = [result.predicted == result.labels for result in shifted.values()]
     print(f"{style:<12}", *(f"{name} {cell[styles == style].float().mean():.2f}"
@@ -507,7 +508,7 @@ assert abs(gain("full", "partial")[0]) < 0.03
 # | far from them | probe, then partial: most of the gain for part of the price | LP-FT or full |
 # | no suitable pretraining | scratch is a last resort: collect labels | scratch |
 #
-# The left column rests on the ladder: 40 charts a class, some 100 photos a class. The right column
+# The left column rests on the ladder: 40 charts a class, some hundred photos a class. The right column
 # is advice that these tables do not cover; measure it on your data, with seeds and intervals.
 #
 # ## Recap
@@ -539,6 +540,9 @@ assert abs(gain("full", "partial")[0]) < 0.03
 # pictures.</details>
 #
 # ## Exercises
+#
+# [Five exercises](exercises/05_evaluation.ipynb) check your code and say what is missing. On this
+# page, change one thing, say first what you expect, then run:
 #
 # 1. Make the logo grey, then 20 pixels wide. When does the trap stop working?
 # 2. Abstain by the gap between the two highest probabilities. Do fewer photos pass?

@@ -138,7 +138,7 @@ heads = []
 for seed in range(20):
     half = torch.randperm(480, generator=torch.Generator().manual_seed(seed))[:240]
     heads.append(train_head(Subset(train_features, half.tolist()), seed, epochs=10))
-print(f"{len(heads)} probes trained")
+print(f"{len(heads)} probes; {len(splits.val) - 75} pictures besides the test set's 75")
 
 # %%
 table = torch.stack([right(head, val_features) for head in heads]).float().numpy()
@@ -212,7 +212,7 @@ assert in_train_mode < before - 0.1
 # ## Bug 4: the wrong normalisation
 #
 # Most lessons normalise with ImageNet's usual mean and spread, or not at all. These weights were
-# trained with 0.5 for both. Two mistakes are possible: to train rightly and then *use* the model
+# trained with others. Two mistakes are possible: to train rightly and then *use* the model
 # with other numbers, and to be wrong in both places.
 #
 # **Predict:** which of the two costs more?
@@ -325,6 +325,9 @@ print(*(f"{name}: {100 * error:.1f} points" for name, error in errors.items()), 
 # then the two differ. And what the trunk knows was learned with the right one.</details>
 #
 # ## Exercises
+#
+# [Five exercises](exercises/08_bug_clinic.ipynb) check your code and say what is missing. On this
+# page, change one thing, say first what you expect, then run:
 #
 # 1. Bug 1 with batches of 8 and of 128: which is worse, and why?
 # 2. Bug 2 with 285 test pictures and with 5 models. What makes the error smaller?
