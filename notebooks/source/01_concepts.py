@@ -525,8 +525,7 @@ print(f"{model_builder.count_parameters(control)[1]:,} parameters, all random")
 #
 # ## Exercises
 #
-# [Five exercises](exercises/01_concepts.ipynb) check your code and say what is missing. On this
-# page, change one thing, say first what you expect, then run:
+# [Five exercises](exercises/01_concepts.ipynb) mark themselves. Here, predict, then run:
 #
 # 1. Prepare Grace Hopper with `weights.transforms(resize_size=224)`, which cuts off less. What
 #    changes in the answers?

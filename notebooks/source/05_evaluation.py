@@ -541,8 +541,7 @@ assert abs(gain("full", "partial")[0]) < 0.03
 #
 # ## Exercises
 #
-# [Five exercises](exercises/05_evaluation.ipynb) check your code and say what is missing. On this
-# page, change one thing, say first what you expect, then run:
+# [Five exercises](exercises/05_evaluation.ipynb) mark themselves. Here, predict, then run:
 #
 # 1. Make the logo grey, then 20 pixels wide. When does the trap stop working?
 # 2. Abstain by the gap between the two highest probabilities. Do fewer photos pass?
