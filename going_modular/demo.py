@@ -1,0 +1,183 @@
+"""Try a model in the browser: `python -m going_modular.demo runs/NAME/model.pt`.
+
+The page is served to this machine alone, needs no internet, and keeps no picture.
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import functional as F
+from torchvision.transforms._presets import ImageClassification
+
+from going_modular import data_setup, evaluation, model_builder, predict, utils
+
+HOST = "127.0.0.1"
+SIDE = 512  # pixels of the Grad-CAM picture; models see fewer
+GRAD_CAM = "Grad-CAM: what the model sees; orange marks what speaks for the answer."
+NO_GRAD_CAM = "No Grad-CAM: this model keeps no map of the picture."
+UNREADABLE = "This file cannot be read as a picture. Save it as JPEG or PNG."
+TOO_LARGE = "This picture has too many pixels. Make it smaller."
+
+
+def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
+    """Build the page, a gradio.Blocks, for what `model_builder.load_model` returned."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
+    os.environ["GRADIO_RUN_HISTORY"] = "False"  # it would keep pictures in the browser
+    try:
+        import gradio as gr
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("The page needs gradio: run `pip install gradio`.") from error
+
+    transform, class_names = checkpoint["transform"], checkpoint["class_names"]
+    layer = grad_cam_layer(model, transform.crop_size[0])
+
+    def classify(file: dict[str, Any] | None) -> tuple[Any, dict[str, float] | None, Any]:
+        as_it_is = gr.update()
+        if file is None:
+            return as_it_is, None, None
+        try:
+            picture = data_setup.load_image(_uploaded(file["path"], upload.GRADIO_CACHE))
+        except (ValueError, OSError) as error:
+            huge = isinstance(error.__cause__, Image.DecompressionBombError)
+            gr.Warning(TOO_LARGE if huge else UNREADABLE, duration=20)
+            return None, None, None
+        image = transform(picture)
+        answer = dict(zip(class_names, predict.classify(model, image).tolist(), strict=True))
+        if layer is None:
+            return as_it_is, answer, None
+        heat = evaluation.grad_cam(model, layer, image)
+        return as_it_is, answer, draw_grad_cam(picture, heat, transform)
+
+    with gr.Blocks(title=title, delete_cache=(60, 600)) as page:
+        gr.Markdown(
+            f"# {_plain(title)}\nIt knows {len(class_names)} classes: "
+            f"{', '.join(map(_plain, class_names))}. It always answers with one of them, also to a "
+            "picture of something else."
+        )
+        with gr.Row():
+            sources = ["upload", "webcam", "clipboard"]
+            upload = gr.Image(sources=sources, label="Your picture", height=400)
+            with gr.Column():
+                answer = gr.Label(num_top_classes=5, label="Probability of each class")
+                gr.Markdown(NO_GRAD_CAM if layer is None else GRAD_CAM)
+                heat = gr.Image(
+                    alt_text=GRAD_CAM,
+                    show_label=False,
+                    buttons=["fullscreen"],
+                    height=400,
+                    visible=layer is not None,
+                )
+        # load_image reads the file: Gradio's own reading fails with technical messages.
+        outputs = [upload, answer, heat]
+        upload.change(classify, upload, outputs, preprocess=False, api_name="classify")
+    return page
+
+
+def _uploaded(path: str, folder: str) -> Path:
+    """Return the path of an uploaded file; raise PermissionError for others of this machine."""
+    if not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise PermissionError(f"{path} was not uploaded")
+    return Path(path)
+
+
+def _plain(text: str) -> str:
+    """Write a name so that Markdown shows it as it is."""
+    return re.sub(r"([^\w\s]|_)", r"\\\1", " ".join(text.split()))
+
+
+def grad_cam_layer(model: nn.Module, size: int) -> nn.Module | None:
+    """Return the last layer of the trunk whose output (1, C, h, w) is a map of the picture.
+
+    None where the last block gives something else: Grad-CAM does not apply to a ViT or a Swin.
+    """
+    blocks = [block.modules for block in model_builder.blocks(model)]
+    while isinstance(blocks[-1][0], nn.Linear):  # VGG's and MobileNet v3's, after the trunk
+        blocks.pop()
+    maps = []
+
+    def keep(layer: nn.Module, _: Any, output: Tensor) -> None:
+        if output.ndim == 4 and output.shape[2] == output.shape[3] > 1:  # Swin's is (1, h, w, C)
+            maps.append(layer)
+
+    hooks = [layer.register_forward_hook(keep) for layer in blocks[-1]]
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps[-1] if maps else None
+
+
+def draw_grad_cam(
+    picture: Image.Image, heat: Tensor, transform: ImageClassification
+) -> Image.Image:
+    """Draw the square that the model sees in grey and, over it in orange, the map (H, W)."""
+    resize = round(SIDE / transform.crop_size[0] * transform.resize_size[0])
+    square = F.center_crop(F.resize(picture, [resize], transform.interpolation), [SIDE])
+    orange = Image.new("RGB", square.size, tuple(round(255 * c) for c in to_rgb(utils.ORANGE)))
+    mask = F.to_pil_image(0.8 * heat).resize(square.size)
+    return Image.composite(orange, square.convert("L").convert("RGB"), mask)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line: serve the page until Ctrl+C; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m going_modular.demo",
+        description="Serve a page to this machine's browser, to try a model on pictures.",
+    )
+    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
+    parser.add_argument("--port", type=int, default=7860, help="of the page's address")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl+C
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as uploads:
+            os.environ["GRADIO_TEMP_DIR"] = uploads
+            serve(options.model, options.port)
+    except KeyboardInterrupt:
+        print("\nstopped")
+    except (ValueError, OSError, ImportError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(path: Path, port: int) -> None:
+    """Serve the page for a saved model until the process is interrupted."""
+    model, checkpoint = model_builder.load_model(path, utils.pick_device())
+    page = build(model, checkpoint, f"{checkpoint['architecture']}, {path.resolve().parent.name}")
+    import gradio as gr
+
+    for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is there
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
+    try:
+        page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            enable_monitoring=False,
+            footer_links=[],
+            max_file_size="20mb",
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono="monospace"),
+        )
+    except OSError as error:
+        raise OSError(f"port {port} cannot be used: give another with --port ({error})") from error
+    print(f"open  http://{HOST}:{port}  in a browser on this machine; stop with Ctrl+C", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
