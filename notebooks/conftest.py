@@ -1,3 +1,3 @@
-"""nbval runs the lessons; tests/test_exercises.py tests exercises and solutions, without kernels."""
+"""nbval runs the lessons; exercises and solutions have tests/test_exercises.py, without kernels."""
 
 collect_ignore_glob = ["exercises/*", "solutions/*"]

@@ -102,7 +102,7 @@ def test_resnet18_gives_the_same_logits(resnet18):
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3", "vit_tiny"])
 def test_other_models_give_the_same_logits_and_stay_as_they_were(name, vit_tiny, tmp_path):
     model, transform = make_model(name), transform_of(name)
-    # Half frozen and in training mode; a frozen attention layer would take its fused path.
+    # Half frozen and in training mode; older PyTorch exports frozen attention as one fused op.
     model_builder.unfreeze(model, last=0 if name == "vit_tiny" else 1).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainable = [p.requires_grad for p in model.parameters()]
