@@ -71,7 +71,7 @@ def _parse() -> argparse.Namespace:
     add(
         "--workers", type=int, default=os.cpu_count(), help="processes that read for the plain loop"
     )
-    add("--budget", type=float, help="MB of outputs that the engine keeps in memory; else its own")
+    add("--budget", type=float, help="MB that the engine keeps in memory of outputs, and of pictures")
     add("--images", type=int, help="train on so many, repeating pictures under new names")
     add("--measure", choices=("plain", "engine", "floor"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -234,7 +234,7 @@ def _engine(model, train, val, transform, options) -> dict:
     from going_modular import data_setup, engine, frozen
 
     if options.budget is not None:
-        frozen.memory_budget = lambda: int(options.budget * 1e6)
+        frozen.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
     computed = []
     run_trunk = frozen.run_trunk
 
