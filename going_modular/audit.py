@@ -6,6 +6,7 @@ It only looks: what is left after cleaning can be copied to a new folder, nothin
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import statistics
@@ -82,9 +83,12 @@ class Report:
         """
         files = self.unusable | self.placeholders
         for group in self.copies:
-            labels = {picture.class_name for picture in group}
-            for picture in group[len(labels) == 1 :]:
-                files[picture.path] = f"{how(group)} as {self.name(group[0].path)}"
+            kept, *others = group
+            if len({picture.class_name for picture in group}) > 1:
+                files |= {picture.path: f"copies, {how(group)}" for picture in group}
+            else:
+                text = f"copy of {self.name(kept.path)}, {how(group)}"
+                files |= {picture.path: text for picture in others}
         return files
 
     def name(self, path: Path) -> str:
@@ -118,7 +122,7 @@ def scan(data: str | Path, nearly: float = NEARLY) -> Report:
     the same scene. At 0.4 it also finds most cropped photos, but takes drawings for one another.
     """
     folder, files = data_setup.list_files(data)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         bar = tqdm(pool.map(_look, files), "Looking at files", len(files), leave=False, delay=2)
         found = dict(zip((path for _, _, path in files), bar, strict=True))
     pictures = [look for look in found.values() if isinstance(look, Picture)]
@@ -205,16 +209,18 @@ def _signs(grey: np.ndarray) -> np.ndarray:
 
 def similar_pairs(
     vectors: ArrayLike, threshold: float, others: ArrayLike | None = None
-) -> list[tuple[int, int]]:
-    """Return the pairs i < j where row i, and row j of `others` if given, have such a cosine."""
+) -> np.ndarray:
+    """Return (pairs, 2): the i < j where row i, and row j of `others` if given, are so similar.
+
+    The similarity is the cosine, of difference hashes or of any features (N, F).
+    """
     vectors = _normalized(vectors)
     others = vectors if others is None else _normalized(others)
-    pairs = []
+    pairs = [np.empty((0, 2), int)]
     for start in range(0, len(vectors), 1024):  # 50,000 pictures have a billion pairs
         near = vectors[start : start + 1024] @ others[start:].T >= threshold
-        rows, columns = np.nonzero(np.triu(near, 1))
-        pairs += zip((rows + start).tolist(), (columns + start).tolist(), strict=True)
-    return pairs
+        pairs.append(np.argwhere(np.triu(near, 1)) + start)
+    return np.concatenate(pairs)
 
 
 def _normalized(vectors: ArrayLike) -> np.ndarray:
@@ -226,12 +232,12 @@ def _find_copies(pictures: list[Picture], nearly: float) -> list[list[Picture]]:
     if not pictures:
         return []
     first = {}  # where each distinct picture is met first
-    links = [(i, first.setdefault(p.pixels_hash, i)) for i, p in enumerate(pictures)]
-    distinct = list(first.values())
+    links = np.array([(i, first.setdefault(p.pixels_hash, i)) for i, p in enumerate(pictures)])
+    distinct = np.array(list(first.values()))
     same, mirrored = np.stack([pictures[i].look for i in distinct], axis=1)
-    pairs = similar_pairs(same, nearly) + similar_pairs(same, nearly, mirrored)
-    links += [(distinct[i], distinct[j]) for i, j in pairs]
-    graph = coo_array((np.ones(len(links)), np.transpose(links)), [len(pictures)] * 2)
+    pairs = [similar_pairs(same, nearly), similar_pairs(same, nearly, mirrored)]
+    rows, columns = np.concatenate([links, *(distinct[p] for p in pairs)]).T
+    graph = coo_array((np.ones(len(rows)), (rows, columns)), [len(pictures)] * 2)
     groups = {}
     for picture, group in zip(pictures, connected_components(graph, False)[1], strict=True):
         groups.setdefault(group, []).append(picture)
