@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from going_modular import data_setup
-from going_modular.utils import printable
+from going_modular.utils import one_line, printable
 
 SMALL = 64  # pixels of the shorter side; most models are trained on 224
 LONG = 3  # times as long as wide: the square that a model sees then shows a third
@@ -145,27 +145,36 @@ def _look(file: tuple[str, str, Path]) -> Picture | str:
     if path.suffix.lower() not in data_setup.IMAGE_EXTENSIONS:
         return "not a type that is read"
     try:
-        content = path.read_bytes()
         image = data_setup.load_image(path)
+        bytes_hash = data_setup.hash_file(path)
     except OSError as error:
-        return error.strerror or str(error)
+        return error.strerror or one_line(error)
     except ValueError as error:
-        return _reason(content, error.__cause__)
-    bytes_hash = hashlib.sha256(content).hexdigest()
-    pixels_hash = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+        return _reason(path, error.__cause__)
+    pixels_hash = _hash_pixels(image)
     is_flat = max(high - low for low, high in image.getextrema()) < FLAT
     look = difference_hash(image)
     return Picture(path, split, class_name, image.size, bytes_hash, pixels_hash, is_flat, look)
 
 
-def _reason(content: bytes, error: BaseException | None) -> str:
-    start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
-    for sign, what in NO_PICTURES.items():
-        if start.startswith(sign):
-            return what
-    if isinstance(error, UnidentifiedImageError):
-        return "no picture inside" if content else "empty file"
-    return str(error) or type(error).__name__
+def _hash_pixels(image: Image.Image) -> str:
+    digest = hashlib.sha256(repr(image.size).encode())
+    for top in range(0, image.height, 256):  # in strips: a second copy could take 500 MB
+        strip = (0, top, image.width, min(top + 256, image.height))
+        digest.update(image.crop(strip).tobytes())
+    return digest.hexdigest()
+
+
+def _reason(path: Path, error: BaseException | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
+        for sign, what in NO_PICTURES.items():
+            if start.startswith(sign):
+                return what
+    return data_setup.problem(path, error)
 
 
 def _odd_size(width: int, height: int) -> str:
@@ -317,10 +326,17 @@ def _lines(report: Report, most: int | None) -> Iterator[str]:
         ],
     }.items():
         yield f"{title}: {len(found) or 'none'}"
-        yield from (f"  {line}" for line in found[:most])
-        if found[:most] != found:
-            yield f"  and {len(found) - len(found[:most])} more"
+        yield from _listed(found, most)
+    if links := data_setup.links_outside(report.folder, (p.path for p in pictures)):
+        yield f"links to other places: {len(links)}"
+        yield from _listed([printable(link) for link in links], most)
     yield f"to leave out: {len(left_out)} files; {files - len(left_out)} pictures stay"
+
+
+def _listed(found: list[str], most: int | None) -> Iterator[str]:
+    yield from (f"  {line}" for line in found[:most])
+    if found[:most] != found:
+        yield f"  and {len(found) - len(found[:most])} more"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,16 +4,18 @@ It knows files, classes and pixels. It does not know which model will look at th
 name whose pretrained weights say how they want their pictures prepared.
 """
 
+import contextlib
 import hashlib
 import os
 import random
+import stat
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,12 +30,21 @@ from torchvision.transforms._presets import ImageClassification  # what weights.
 from tqdm import tqdm
 
 from going_modular import downloads, utils
+from going_modular.utils import one_line, printable
 
 DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}
 
 IMAGE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .avif .tif .tiff .ppm .pgm .pbm .pnm".split()
 )
+# Pillow reads forty more kinds, that no camera writes: old code, and Ghostscript for EPS.
+Image.init()
+FORMATS = [name for name in "JPEG PNG GIF BMP WEBP AVIF TIFF PPM".split() if name in Image.OPEN]
+# Of odd files that it reads all the same it warns with a line for each, in every epoch.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+MOST_BYTES = 2**30  # a TIFF of 170 million pixels in 16 bits
+LARGE = 32 * 10**6  # pixels of a picture that is decoded alone, so that eight do not take 24 GB
+LONGEST = 100  # times as long as wide: resized to 224 pixels, it is 22,400 pixels long
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -52,23 +63,63 @@ def load_image(path: str | Path) -> Image.Image:
     """Read a picture as 8-bit RGB, upright; of an animation, its first frame.
 
     Transparent pixels become white; 16-bit grey is scaled to 8 bits. Raises ValueError naming the
-    file if it cannot be decoded.
+    file if it cannot be decoded, or is none of `FORMATS` whatever its name says.
     """
     try:
-        return _decode(path)
+        with _open(path) as file:
+            return _decode(file)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         raise ValueError(
-            f"{path} cannot be read as a picture ({error}): replace or delete it"
+            f"{printable(path)} cannot be read as a picture ({problem(path, error)}): "
+            "replace or delete it"
         ) from error
 
 
-def _decode(file: str | Path | BinaryIO, draft: bool = False) -> Image.Image:
-    with Image.open(file) as image:
+def _open(path: str | Path) -> BinaryIO:
+    """Open a file, but nothing that could make its reader wait, or read for ever."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("a folder, pipe, socket or device")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES / 1e9:.1f} GB")
+    return open(path, "rb")
+
+
+_turn = threading.Lock()
+
+
+def _decode(file: BinaryIO, draft: bool = False) -> Image.Image:
+    with Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if max(width, height) > LONGEST * min(width, height):
+            raise ValueError(f"{width} x {height} pixels: over {LONGEST} times as long as wide")
         if draft:
             image.draft(None, (1, 1))  # JPEG only: all of the file is read, at 1/8 of the size
-        return _to_rgb(ImageOps.exif_transpose(image))
+        with _turn if image.width * image.height > LARGE else contextlib.nullcontext():
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+
+
+def is_readable(path: str | Path) -> bool:
+    """Tell whether a file begins like a picture that `load_image` reads; it may still be broken."""
+    try:
+        with _open(path) as file, Image.open(file, formats=FORMATS):
+            return True
+    except Exception:  # as in load_image
+        return False
+
+
+def problem(path: str | Path, error: Exception) -> str:
+    """Say in a few words why a file is no picture."""
+    if not isinstance(error, UnidentifiedImageError):
+        return one_line(error)
+    with _open(path) as file:
+        start = file.read(12)
+    if start[4:8] == b"ftyp":
+        return "HEIC or a video: save it as JPEG"
+    return "no picture inside" if start else "empty file"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -78,7 +129,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(image).clip(0, 65535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
@@ -175,7 +226,7 @@ class ImageDataset(Dataset):
             return None
         self._pixels = {}  # what is kept may be older than the files are now
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            files = list(pool.map(_hash_file, (path for path, _ in self.samples)))
+            files = list(pool.map(hash_file, (path for path, _ in self.samples)))
         return _sha256(repr((utils.describe_transform(self.transform), self.targets, files)))
 
     def __getstate__(self) -> dict:
@@ -228,12 +279,12 @@ class ImageSplits:
         rows = [("", "train", "val", "test")]
         if len(self.class_names) <= 20:
             for label, name in enumerate(self.class_names):
-                rows.append((name, *(str(count[label]) for count in counts)))
+                rows.append((printable(name), *(str(count[label]) for count in counts)))
         else:
             spans = (f"{min(count.values())}-{max(count.values())}" for count in counts)
             rows.append((f"each of {len(self.class_names)} classes", *spans))
         rows.append(("all", *(str(count.total()) for count in counts)))
-        return "\n".join([f"{self.source}: {self.how}", *_aligned(rows)])
+        return "\n".join([f"{printable(self.source)}: {self.how}", *_aligned(rows)])
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
@@ -277,7 +328,7 @@ def load(
         class_names,
         **{name: ImageDataset(splits[name], class_names) for name in SPLIT_NAMES},
         source=str(data),
-        how=_describe(folder, given, missing, seed),
+        how=_describe(folder, given, missing, seed, hashes),
         folder=folder,
     )
 
@@ -319,13 +370,17 @@ def _find_folder(data: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if known:
-        raise FileNotFoundError(f"{known} is missing: draw it with python -m going_modular.{data}")
+        raise FileNotFoundError(
+            f"{printable(known)} is missing: draw it with python -m going_modular.{data}"
+        )
     if folder.exists():
-        raise ValueError(f"{folder} is a file: give the folder that holds the pictures, unpacked")
+        raise ValueError(
+            f"{printable(folder)} is a file: give the folder that holds the pictures, unpacked"
+        )
     names = ", ".join([*DATA_SETS, *downloads.DATA_SETS])
     raise FileNotFoundError(
-        f"{data} is neither a data set known by name ({names}) nor a folder: "
-        f"there is nothing at {folder.absolute()}"
+        f"{printable(data)} is neither a data set known by name ({names}) nor a folder: "
+        f"there is nothing at {printable(folder.absolute())}"
     )
 
 
@@ -353,13 +408,14 @@ def _split_folders(folder: Path) -> dict[str, Path]:
         for split, names in SPLIT_NAMES.items():
             if path.name.lower() in names:
                 if split in found:
-                    raise ValueError(f"{found[split]} and {path} are both {split}: remove one")
+                    pair = f"{printable(found[split])} and {printable(path)}"
+                    raise ValueError(f"{pair} are both {split}: remove one")
                 found[split] = path
     if found and "train" not in found:
         (split, path), *_ = found.items()
         raise ValueError(
-            f"{folder} has {path.name}, which is read as {split}, but no train folder: add one "
-            f"(or rename {path.name}, if it is a class)"
+            f"{printable(folder)} has {path.name}, which is read as {split}, but no train folder: "
+            f"add one (or rename {path.name}, if it is a class)"
         )
     return {split: found[split] for split in SPLIT_NAMES if split in found}
 
@@ -370,13 +426,13 @@ def _find_class_names(root: Path) -> list[str]:
         return [path.name for path in folders]
     if not folders:
         raise ValueError(
-            f"{root} holds no class folders: put the pictures of each class into a folder of "
-            "its own, named like the class"
+            f"{printable(root)} holds no class folders: put the pictures of each class into a "
+            "folder of its own, named like the class"
         )
-    hint = f", or did you mean {folders[0]}?" if _folders(folders[0]) else ""
+    hint = f", or did you mean {printable(folders[0])}?" if _folders(folders[0]) else ""
     raise ValueError(
-        f"{root} holds one class folder only, {folders[0].name!r}: there is nothing to tell apart. "
-        f"Add a folder for a second class{hint}"
+        f"{printable(root)} holds one class folder only, {folders[0].name!r}: there is nothing to "
+        f"tell apart. Add a folder for a second class{hint}"
     )
 
 
@@ -404,32 +460,44 @@ def _list_pictures(
     loose = [path for path in _visible(root) if _is_picture(path) and not path.is_dir()]
     if loose and not _folders(root):
         raise ValueError(
-            f"{root} holds pictures ({len(loose)}) but no class folders, so their classes are "
-            "unknown: put them into class folders, or move them elsewhere"
+            f"{printable(root)} holds pictures ({len(loose)}) but no class folders, so their "
+            "classes are unknown: put them into class folders, or move them elsewhere"
         )
     unused += [(path, "in no class folder") for path in loose]
     samples, labels = [], {name: label for label, name in enumerate(class_names)}
     for class_folder in _folders(root):
         for path in _walk(class_folder):
             if not _is_picture(path):
-                unused.append((path, f"{path.suffix or 'no extension'}: not a type that is read"))
+                unused.append((path, _not_read(path)))
             elif class_folder.name in labels:
                 samples.append((path, labels[class_folder.name]))
             else:
                 raise ValueError(
-                    f"{class_folder} is a class unknown to train, which has "
+                    f"{printable(class_folder)} is a class unknown to train, which has "
                     f"{_first(class_names)}: rename or remove it"
                 )
     return samples
 
 
-def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterable[Path]:
-    above += (folder.resolve(),)
-    for path in _visible(folder):
+def _not_read(path: Path) -> str:
+    heic = path.suffix.lower() in (".heic", ".heif")
+    hint = ", save it as JPEG" if heic else ""
+    return f"{printable(path.suffix) or 'no extension'}: not a type that is read{hint}"
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    """Yield the files below a folder, in the order of their names, each real folder's once.
+
+    Links to folders could lead back up, or to one another in more ways than can be counted.
+    """
+    ahead, seen = [folder], set()
+    while ahead:
+        path = ahead.pop()
         if not path.is_dir():
             yield path
-        elif path.resolve() not in above:  # a link that leads back up would never end
-            yield from _walk(path, above)
+        elif (real := path.resolve()) not in seen:
+            seen.add(real)
+            ahead += reversed(_visible(path))
 
 
 def _hash_pictures(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Path, str]:
@@ -452,15 +520,12 @@ def _hash_pictures(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Pa
 
 def _hash_picture(path: Path) -> tuple[str, str]:
     try:
-        content = path.read_bytes()
-        if not content:
-            return "", "empty file"
-        _decode(BytesIO(content), draft=True)
-    except UnidentifiedImageError:
-        return "", "no picture inside"
+        digest = hash_file(path)
+        with _open(path) as file:
+            _decode(file, draft=True)
     except Exception as error:  # as in load_image
-        return "", str(error) or type(error).__name__
-    return hashlib.sha256(content).hexdigest(), ""
+        return "", problem(path, error)
+    return digest, ""
 
 
 def _carve(
@@ -479,8 +544,8 @@ def _carve(
         distinct = {hashes[path] for path, label_ in samples if label_ == label}
         if len(distinct) <= len(fractions):
             raise ValueError(
-                f"class {name!r} in {root} has {len(distinct)} different pictures, and at least "
-                f"{len(fractions) + 1} are needed, one for each of train, "
+                f"class {name!r} in {printable(root)} has {len(distinct)} different pictures, and "
+                f"at least {len(fractions) + 1} are needed, one for each of train, "
                 f"{' and '.join(fractions)}: add pictures (types read: "
                 f"{' '.join(sorted(IMAGE_EXTENSIONS))}) or remove the class"
             )
@@ -509,8 +574,13 @@ def _sizes(count: int, fractions: dict[str, float]) -> dict[str, int]:
     return sizes
 
 
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, of which few are in memory at a time."""
+    digest = hashlib.sha256()
+    with _open(path) as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _sha256(text: str) -> str:
@@ -522,7 +592,7 @@ def _require_every_class(samples: list[Sample], class_names: list[str], folder: 
     absent = [name for label, name in enumerate(class_names) if label not in present]
     if absent:
         raise ValueError(
-            f"{folder} has no usable picture of {_first(absent)}: add some "
+            f"{printable(folder)} has no usable picture of {_first(absent)}: add some "
             f"(types read: {' '.join(sorted(IMAGE_EXTENSIONS))}), or remove the class everywhere"
         )
 
@@ -552,10 +622,16 @@ def _warn_of_copies(splits: dict[str, list[Sample]], hashes: dict[Path, str]) ->
 
 def _first(names: list[str], most: int = 5) -> str:
     rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    return ", ".join(map(printable, names[:most])) + rest
 
 
-def _describe(folder: Path, given: dict[str, Path], missing: dict[str, float], seed: int) -> str:
+def _describe(
+    folder: Path,
+    given: dict[str, Path],
+    missing: dict[str, float],
+    seed: int,
+    pictures: Iterable[Path],
+) -> str:
     percents = [f"{split} is {fraction:.0%} of each class" for split, fraction in missing.items()]
     parts = []
     if given:
@@ -566,7 +642,21 @@ def _describe(folder: Path, given: dict[str, Path], missing: dict[str, float], s
     others = [path.name for path in _folders(folder) if path not in given.values()]
     if given and others:
         parts.append(f"not used: {_first(others)}")
+    if links := links_outside(folder, pictures):
+        parts.append(f"{len(links)} pictures are links to other places: {_first(links)}")
     return "; ".join(parts)
+
+
+def links_outside(folder: Path, pictures: Iterable[Path]) -> list[str]:
+    """Describe the pictures that lie elsewhere than in the folder that leads to them."""
+    top, pictures = folder.resolve(), list(pictures)
+    places = {parent: parent.resolve() for parent in {path.parent for path in pictures}}
+    found = []
+    for path in pictures:
+        real = path.resolve() if path.is_symlink() else places[path.parent] / path.name
+        if not real.is_relative_to(top):
+            found.append(f"{path.relative_to(folder)} is {real}")
+    return found
 
 
 # --- Transforms and dataloaders -----------------------------------------------------------------

@@ -4,13 +4,16 @@ The page is served to this machine alone, needs no internet, and keeps no pictur
 """
 
 import argparse
+import json
 import os
 import re
 import signal
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from matplotlib.colors import to_rgb
@@ -22,6 +25,7 @@ from torchvision.transforms._presets import ImageClassification
 from going_modular import data_setup, evaluation, model_builder, predict, utils
 
 HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
 SIDE = 512  # pixels of the Grad-CAM picture; models see fewer
 GRAD_CAM = "Grad-CAM: what the model sees; orange marks what speaks for the answer."
 NO_GRAD_CAM = "No Grad-CAM: this model keeps no map of the picture."
@@ -38,7 +42,7 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("The page needs gradio: run `pip install gradio`.") from error
 
-    transform, class_names = checkpoint["transform"], checkpoint["class_names"]
+    transform, class_names = checkpoint["transform"], _shown_names(checkpoint["class_names"])
     layer = grad_cam_layer(model, transform.crop_size[0])
 
     def classify(file: dict[str, Any] | None) -> tuple[Any, dict[str, float] | None, Any]:
@@ -58,6 +62,7 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
         heat = evaluation.grad_cam(model, layer, image)
         return as_it_is, answer, draw_grad_cam(picture, heat, transform)
 
+    title = utils.printable(title)
     with gr.Blocks(title=title, delete_cache=(60, 600)) as page:
         gr.Markdown(
             f"# {_plain(title)}\nIt knows {len(class_names)} classes: "
@@ -90,9 +95,76 @@ def _uploaded(path: str, folder: str) -> Path:
     return Path(path)
 
 
+def _shown_names(class_names: list[str]) -> list[str]:
+    """Return names that a browser can show, each once."""
+    names = [utils.printable(name) for name in class_names]
+    times = Counter(names)
+    return [name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(names)]
+
+
 def _plain(text: str) -> str:
     """Write a name so that Markdown shows it as it is."""
     return re.sub(r"([^\w\s]|_)", r"\\\1", " ".join(text.split()))
+
+
+class Gate:
+    """ASGI middleware: let in this machine's own browser only, and keep no upload but pictures.
+
+    Any page in that browser can send requests to this machine, and a name of its own that it lets
+    point here makes it look as if it were this page; so both names must be this machine's.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        from starlette.datastructures import Headers, MutableHeaders
+        from starlette.responses import PlainTextResponse
+
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers, is_upload = Headers(scope=scope), scope["path"].endswith("/upload")
+        names = [f"//{headers.get('host', '')}", headers.get("origin", f"//{HOST}")]
+        if any(_host(name) not in HOSTS for name in names):
+            await PlainTextResponse("Open the page by its address.", 403)(scope, receive, send)
+            return
+
+        held = []
+
+        async def send_on(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                fields = MutableHeaders(scope=message)
+                fields["X-Content-Type-Options"] = "nosniff"
+                if "/file=" in scope["path"]:
+                    fields["Content-Security-Policy"] = "sandbox"
+            if is_upload:
+                held.append(message)
+            else:
+                await send(message)
+
+        await self.app(scope, receive, send_on)
+        _remove_what_is_no_picture(b"".join(message.get("body", b"") for message in held))
+        for message in held:
+            await send(message)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _remove_what_is_no_picture(answer: bytes) -> None:
+    """Remove uploads, as Gradio's answer lists them, unless they can be opened as pictures."""
+    try:
+        paths = json.loads(answer)
+    except ValueError:  # an error's text
+        return
+    for path in map(Path, paths if isinstance(paths, list) else []):
+        if not data_setup.is_readable(path):
+            path.unlink(missing_ok=True)
 
 
 def grad_cam_layer(model: nn.Module, size: int) -> nn.Module | None:
@@ -147,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped")
     except (ValueError, OSError, ImportError) as error:
-        print(f"demo: error: {error}", file=sys.stderr)
+        print(f"demo: error: {utils.printable(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -157,6 +229,7 @@ def serve(path: Path, port: int) -> None:
     model, checkpoint = model_builder.load_model(path, utils.pick_device())
     page = build(model, checkpoint, f"{checkpoint['architecture']}, {path.resolve().parent.name}")
     import gradio as gr
+    from starlette.middleware import Middleware
 
     for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is there
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
@@ -171,6 +244,7 @@ def serve(path: Path, port: int) -> None:
             enable_monitoring=False,
             footer_links=[],
             max_file_size="20mb",
+            app_kwargs={"middleware": [Middleware(Gate)]},
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono="monospace"),
         )
     except OSError as error:

@@ -8,7 +8,9 @@ import copy
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +26,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
-from going_modular import frozen
+from going_modular import checkpoints, distributed, frozen
 from going_modular.utils import (
     autocast,
     is_watched,
@@ -77,6 +79,29 @@ class Predictions(NamedTuple):
         return self.correct / len(self.labels)
 
 
+@dataclass
+class Seen:
+    """What an epoch has seen so far: its batches, and sums over their examples."""
+
+    batches: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    examples: int = 0
+    lr: float = 0.0
+
+    def means(self) -> tuple[float, float]:
+        """Return the mean loss and the accuracy, over the examples that all processes have seen."""
+        seen = self.of_all_processes()
+        return seen.loss / seen.examples, seen.correct / seen.examples
+
+    def of_all_processes(self) -> "Seen":
+        loss, correct, examples = distributed.total(self.loss, self.correct, self.examples)
+        return replace(self, loss=loss, correct=correct, examples=examples)
+
+    def without_sums(self) -> "Seen":
+        return Seen(self.batches, lr=self.lr)
+
+
 # --- one epoch -----------------------------------------------------------------------------------
 
 
@@ -92,27 +117,31 @@ def train_step(
     dtype: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
     epoch: int = 1,
+    seen: Seen | None = None,
+    after_batch: Callable[[], None] | None = None,
     progress: bool = False,
 ) -> tuple[float, float]:
     """Train for one epoch; return loss and accuracy, averaged over the examples seen.
 
     `scheduler` is stepped after every batch; `max_grad_norm` clips the gradients' joint norm;
-    `scaler` carries float16's loss scale from one epoch to the next.
+    `scaler` carries float16's loss scale from one epoch to the next; `seen` is what an epoch that
+    was interrupted has seen before, and `after_batch` is called when it has been added to.
     Raises FloatingPointError when the loss is no longer a finite number.
     """
     dtype = dtype or pick_precision(device)
     frozen.set_train_mode(model)
     scaler = scaler or _scaler(device, dtype)
-    total_loss, correct, examples = 0.0, 0, 0
-    for batch, (images, labels) in enumerate(_bar(dataloader, f"epoch {epoch}", progress)):
+    seen = seen or Seen()
+    for images, labels in _bar(distributed.share(dataloader), f"epoch {epoch}", progress):
         images, labels = to_device(images, device), to_device(labels, device)
         with autocast(device, dtype):
             outputs = model(images)
             loss = _loss(outputs, labels, loss_fn)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
-                f"The loss became {loss.item()} in epoch {epoch}, batch {batch + 1}, at learning "
-                f"rate {_largest_lr(optimizer):g}: try a smaller one, or clip the gradients."
+                f"The loss became {loss.item()} in epoch {epoch}, batch {seen.batches + 1}, at "
+                f"learning rate {_largest_lr(optimizer):g}: try a smaller one, or clip the "
+                "gradients."
             )
 
         optimizer.zero_grad()
@@ -125,10 +154,13 @@ def train_step(
         if scheduler is not None:
             scheduler.step()
 
-        total_loss += loss.item() * len(labels)
-        correct += int((_main(outputs).argmax(dim=1) == labels).sum())
-        examples += len(labels)
-    return total_loss / examples, correct / examples
+        seen.batches += 1
+        seen.loss += loss.item() * len(labels)
+        seen.correct += int((_main(outputs).argmax(dim=1) == labels).sum())
+        seen.examples += len(labels)
+        if after_batch is not None:
+            after_batch()
+    return seen.means()
 
 
 def test_step(
@@ -158,9 +190,10 @@ def predict(
     model.eval()
     logits, labels = [], []
     with torch.inference_mode(), autocast(device, dtype):
-        for images, batch_labels in dataloader:
-            logits.append(_main(model(to_device(images, device))).float().cpu())
-            labels.append(batch_labels)
+        for images, batch_labels in distributed.share(dataloader):
+            outputs = _main(model(to_device(images, device))).float().cpu()
+            logits.append(distributed.whole(outputs))
+            labels.append(distributed.whole(batch_labels))
     return Predictions(torch.cat(logits), torch.cat(labels))
 
 
@@ -230,6 +263,7 @@ def train(
     keep_best: str | None = None,
     patience: int | None = None,
     cache_frozen: bool = False,
+    checkpoint: str | Path | checkpoints.Checkpoint | None = None,
     dtype: torch.dtype | None = None,
     verbose: bool = True,
 ) -> History:
@@ -245,10 +279,12 @@ def train(
     `patience` stops after that many epochs without an improvement.
     `cache_frozen` runs the frozen part of the model once over the data instead of in every epoch,
     where that is exact; where it is not, it says why and trains as usual.
+    `checkpoint` is a file that follows the run: after an interruption the same call goes on from
+    it, as if nothing had happened.
     `dtype` is the precision; by default what `utils.pick_precision` chooses for the device.
 
     Raises FloatingPointError when the loss is no longer a finite number, and ValueError for
-    options that contradict each other.
+    options that contradict each other, or the run that `checkpoint` is of.
     """
     watched, prefix = _watched_loader(val_dataloader, test_dataloader)
     if optimizer is None:
@@ -264,6 +300,16 @@ def train(
     if step_per_batch:
         _check_total_steps(scheduler, epochs * len(train_dataloader))
 
+    about = {}
+    if checkpoint is not None:
+        about = {
+            "scheduler": type(scheduler).__name__,
+            "precision": dtype,
+            "number of epochs": epochs if step_per_batch else "not fixed",
+            "keep_best": keep_best,
+            "patience": patience,
+            "max_grad_norm": max_grad_norm,
+        } | checkpoints.describe(model, optimizer, loss_fn, train_dataloader, watched)
     part, eval_part = model, model
     if cache_frozen:
         try:
@@ -279,45 +325,59 @@ def train(
     history |= {"lr": [], "seconds": []}
     best = _Best(keep_best or "loss")
     scaler = _scaler(device, dtype)
-    for epoch in range(1, epochs + 1):
-        start = time.perf_counter()
-        lr = _largest_lr(optimizer)
-        result = {}
-        result["train_loss"], result["train_acc"] = train_step(
-            part,
-            train_dataloader,
-            loss_fn,
-            optimizer,
-            device,
-            scheduler=scheduler if step_per_batch else None,
-            max_grad_norm=max_grad_norm,
-            dtype=dtype,
-            scaler=scaler,
-            epoch=epoch,
-            progress=verbose,
-        )
-        if watched is not None:
-            result[f"{prefix}_loss"], result[f"{prefix}_acc"] = test_step(
-                eval_part, watched, loss_fn, device, dtype=dtype
-            )
-        if scheduler is not None and not step_per_batch:
-            _step_epoch(scheduler, result.get(f"{prefix}_loss", result["train_loss"]))
-
-        result |= {"lr": lr, "seconds": time.perf_counter() - start}
-        for key, value in result.items():
-            history[key].append(value)
-        _say(_line(epoch, epochs, result), verbose)
-        if watched is not None:
-            improved = best.update(epoch, result, prefix, model if keep_best else None)
-            if not improved and patience and epoch - best.epoch >= patience:
+    changing = {
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "scaler": scaler,
+        "history": history,
+        "best": best,
+    }
+    with checkpoints.follow(checkpoint, changing, Seen(), train_dataloader, about) as run:
+        _say(run.greeting(epochs), verbose)
+        part = distributed.parallel(part)
+        train_dataloader = distributed.share(train_dataloader)
+        for epoch in run.epochs(epochs):
+            if patience and epoch - 1 - best.epoch >= patience:
                 _say(f"No improvement for {patience} epochs: stopping.", verbose)
                 break
+            if not run.seen.batches:
+                run.seen.lr = _largest_lr(optimizer)
+            result = {}
+            result["train_loss"], result["train_acc"] = train_step(
+                part,
+                run.rest(train_dataloader),
+                loss_fn,
+                optimizer,
+                device,
+                scheduler=scheduler if step_per_batch else None,
+                max_grad_norm=max_grad_norm,
+                dtype=dtype,
+                scaler=scaler,
+                epoch=epoch,
+                seen=run.seen,
+                after_batch=run.save_if_due,
+                progress=verbose,
+            )
+            if watched is not None:
+                result[f"{prefix}_loss"], result[f"{prefix}_acc"] = test_step(
+                    eval_part, watched, loss_fn, device, dtype=dtype
+                )
+            if scheduler is not None and not step_per_batch:
+                _step_epoch(scheduler, result.get(f"{prefix}_loss", result["train_loss"]))
+
+            result |= {"lr": run.seen.lr, "seconds": run.seconds()}
+            for key, value in result.items():
+                history[key].append(value)
+            _say(_line(epoch, epochs, result), verbose)
+            if watched is not None:
+                best.update(epoch, result, prefix, model if keep_best else None)
 
     model.eval()
     if watched is not None:
         history.best_epoch = best.epoch
     if keep_best:
-        model.load_state_dict(best.state)
+        model.load_state_dict(best.state, strict=False)  # what is frozen is as it was
         _say(f"Kept the weights of epoch {best.epoch}.", verbose)
     return history
 
@@ -354,15 +414,13 @@ class _Best:
 
     def update(
         self, epoch: int, result: dict[str, float], prefix: str, model: nn.Module | None
-    ) -> bool:
+    ) -> None:
         value = result[f"{prefix}_{self.quantity}"]
         score = -value if self.quantity == "loss" else value
-        if score <= self.score:
-            return False
-        self.score, self.epoch = score, epoch
-        if model is not None:
-            self.state = copy.deepcopy(model.state_dict())
-        return True
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            if model is not None:
+                self.state = copy.deepcopy(frozen.trained_state(model))
 
 
 def _watched_loader(
@@ -430,9 +488,12 @@ def _main(outputs: Any) -> Tensor:
 
 
 def _loss(outputs: Any, labels: Tensor, loss_fn: nn.Module) -> Tensor:
-    if isinstance(outputs, Tensor):
-        return loss_fn(outputs, labels)
-    logits, *auxiliary = (head for head in outputs if head is not None)
+    heads = [outputs] if isinstance(outputs, Tensor) else outputs
+    logits, *auxiliary = (head for head in heads if head is not None)
+    if not len(labels):  # another process has the last, small batch: no mean, but it takes part
+        return sum(head.sum() for head in (logits, *auxiliary))
+    if not auxiliary:
+        return loss_fn(logits, labels)
     return loss_fn(logits, labels) + AUXILIARY_WEIGHT * sum(
         loss_fn(head, labels) for head in auxiliary
     )
@@ -470,7 +531,7 @@ def _line(epoch: int, epochs: int, result: dict[str, float]) -> str:
 
 
 def _say(text: str, verbose: bool) -> None:
-    if verbose:
+    if text and verbose and distributed.is_main():
         print(text, flush=True)
 
 

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
-from going_modular.utils import BLUE, ORANGE
+from going_modular.utils import BLUE, ORANGE, printable
 
 # --- counts and intervals ------------------------------------------------------------------------
 
@@ -64,9 +64,10 @@ def per_class_table(labels: ArrayLike, predicted: ArrayLike, class_names: Sequen
     """
     matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     of_class, named, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
-    width = max(map(len, class_names))
+    names = [printable(name) for name in class_names]
+    width = max(map(len, names))
     lines = [f"{'':<{width}}  {'images':>6}  {'recall':<20}  precision"]
-    for i, name in enumerate(class_names):
+    for i, name in enumerate(names):
         recall = format_accuracy(hits[i], of_class[i]) if of_class[i] else "no images"
         precision = format_accuracy(hits[i], named[i]) if named[i] else "never named"
         lines.append(f"{name:<{width}}  {of_class[i]:>6}  {recall:<20}  {precision}")
@@ -260,4 +261,4 @@ def plot_grad_cam(
         overlay[..., :3] = to_rgb(ORANGE)
         overlay[..., 3] = 0.8 * heat.numpy()
         axis.imshow(overlay)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title, fontsize=9, parse_math=False)

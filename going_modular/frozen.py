@@ -5,14 +5,13 @@ Knows a model only by its modules and their `requires_grad` flags, and data only
 
 import hashlib
 import itertools
+import math
 import operator
 import os
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
 from torch import Tensor, fx, nn
@@ -20,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 from torchvision.ops import StochasticDepth
 
+from going_modular import distributed
 from going_modular.outputs import (
     FORMAT,
     SUFFIX,
@@ -31,7 +31,7 @@ from going_modular.outputs import (
     into_memory,
     open_file,
 )
-from going_modular.utils import autocast, to_device
+from going_modular.utils import autocast, draws_random_numbers, to_device
 
 RANDOM_MODULES = (nn.modules.dropout._DropoutNd, StochasticDepth)
 
@@ -64,6 +64,12 @@ def set_train_mode(model: nn.Module) -> None:
             part.eval()
         else:
             parts.extend(part.children())
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the part of `model.state_dict()` that training can change."""
+    fixed = tuple(f"{name}." for name, module in model.named_modules() if is_frozen(module))
+    return {k: value for k, value in model.state_dict().items() if not k.startswith(fixed)}
 
 
 # --- splitting a model ---------------------------------------------------------------------------
@@ -213,27 +219,9 @@ def run_trunk(
     )
 
 
-def draws_random_numbers(dataset: Dataset, collate_fn: Callable = default_collate) -> bool:
-    """Tell whether reading a batch draws random numbers, as an augmenting transform does."""
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    try:
-        collate_fn([dataset[0], dataset[0]])  # MixUp, for one, is done to whole batches
-        after = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        return (
-            not torch.equal(before[0], after[0])
-            or before[1] != after[1]
-            or not np.array_equal(before[2][1], after[2][1])
-            or before[2][2] != after[2][2]
-        )
-    finally:
-        torch.set_rng_state(before[0])
-        random.setstate(before[1])
-        np.random.set_state(before[2])
-
-
 def memory_budget() -> int:
     """Return how many bytes of outputs are kept in memory: a quarter of what is free."""
-    return _free_memory() // 4
+    return _free_memory() // 4 // distributed.local_world_size()
 
 
 def _free_memory() -> int:
@@ -260,11 +248,12 @@ def _outputs(
 ) -> TrunkOutputs:
     """Find the outputs of an earlier run, or compute them, into memory or into a file."""
     folder = cache_folder()
-    path = None
+    path = outputs = None
     if any(folder.glob(f"*{SUFFIX}")):  # else the key, which reads all pictures, may be needless
         path = _cache_path(folder, trunk, dataloader, device, dtype)
-        if outputs := path and open_file(path):
-            return outputs
+        outputs = path and open_file(path)
+    if not distributed.total(not outputs)[0]:  # each process has found them
+        return outputs
 
     ready = trunk if dtype == torch.float32 else _folded(trunk, dtype)
     batches = _compute(ready, dataloader, device, dtype, progress)
@@ -274,13 +263,23 @@ def _outputs(
         layout = Layout.of_batch(first, len(dataloader.dataset))
     except ValueError as error:
         raise CannotSplit(f"what crosses the cut cannot be kept: {error}") from error
-    if layout.rows_bytes <= (memory_budget() if budget is None else budget):
+    too_large = layout.rows_bytes > (memory_budget() if budget is None else budget)
+    if not distributed.total(too_large)[0]:
         return into_memory(layout, batches)
     path = path or _cache_path(folder, trunk, dataloader, device, dtype)
+    outputs = None
     try:
-        return into_file(path, folder, layout, batches)
+        if path and not distributed.is_first_on_this_machine():
+            for _ in batches:  # another process keeps them, and needs this one's share
+                pass
+        else:
+            outputs = into_file(path, folder, layout, batches)
     except OSError as error:
+        if distributed.world_size() > 1:  # the others cannot know; this ends all
+            raise
         raise CannotSplit(f"its outputs cannot be kept: {error}") from error
+    distributed.total(0)  # they are written, when all have come here
+    return outputs or open_file(path)
 
 
 def _compute(
@@ -297,20 +296,21 @@ def _compute(
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
-    for images, labels in progress(in_order):
+    for images, labels in progress(distributed.share(in_order)):
         with torch.inference_mode(), autocast(device, dtype):
             parts = [trunk(to_device(part, device)) for part in _parts(images, device)]
         for values in parts:
             if not all(isinstance(value, Tensor) for value in values):
                 raise CannotSplit("what crosses the cut is not one tensor row per picture")
-        yield [torch.cat(values).cpu() for values in zip(*parts, strict=True)], labels
+        values = [torch.cat(values).cpu() for values in zip(*parts, strict=True)]
+        yield [distributed.whole(value) for value in values], distributed.whole(labels)
 
 
 def _parts(images: Tensor, device: torch.device) -> Sequence[Tensor]:
     """Cut a batch into what a processor's caches hold: twice as fast as 32 pictures at once."""
     if device.type != "cpu" or not isinstance(images, Tensor) or images.ndim != 4:
         return [images]
-    pictures = PIXELS_A_THREAD * torch.get_num_threads() // images[0, 0].numel()
+    pictures = PIXELS_A_THREAD * torch.get_num_threads() // math.prod(images.shape[2:])
     return images.split(max(1, pictures))
 
 
@@ -434,14 +434,14 @@ def _cache_path(
     versions = (FORMAT, torch.__version__, torchvision.__version__)
     digest.update(repr((*versions, device.type, dtype, data, flat.code)).encode())
     for name, module in flat.named_modules():
-        digest.update(repr((name, type(module).__qualname__, _settings(module))).encode())
+        digest.update(repr((name, type(module).__qualname__, settings(module))).encode())
     for name, tensor in itertools.chain(flat.named_parameters(), flat.named_buffers()):
         digest.update(name.encode())
         _add(digest, tensor)
     return folder / f"{digest.hexdigest()}{SUFFIX}"
 
 
-def _settings(module: nn.Module) -> list[tuple[str, object]]:
+def settings(module: nn.Module) -> list[tuple[str, object]]:
     """List a layer's own settings; repr leaves some out, such as an attention's heads."""
     plain = (bool, int, float, str, tuple, type(None))
     return sorted((name, v) for name, v in vars(module).items() if isinstance(v, plain))

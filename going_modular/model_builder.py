@@ -3,13 +3,16 @@
 Knows models by their structure only: no table of names, no data, no training loop.
 """
 
+import contextlib
 import difflib
 import hashlib
+import os
 import re
 import socket
 import threading
 import typing
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from inspect import signature
@@ -121,17 +124,34 @@ def load_model(
     Raises ValueError where the weights do not fit the architecture.
     """
     checkpoint = utils.load_checkpoint(path)
-    name, num_classes = _check_name(checkpoint["architecture"]), len(checkpoint["class_names"])
-    config = _config(name, None) | checkpoint["config"]
+    name, classes = checkpoint["architecture"], len(checkpoint["class_names"])
+    state_dict = checkpoint["state_dict"]
     try:
-        model = _create(name, num_classes, None, config, head)
-        model.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError) as error:
+        config = _config(_check_name(name), None)
+        unknown = checkpoint["config"].keys() - config.keys()
+        if unknown:
+            raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
+        config |= checkpoint["config"]
+        if head is None:
+            _check_shapes(name, classes, config, state_dict)
+        model = _create(name, classes, None, config, head)
+        model.load_state_dict(state_dict)
+    except Exception as error:  # what a file's values lead the model's own code to
         raise ValueError(
-            f"{path}: the weights do not fit {name} with {num_classes} classes. "
-            f"If it was created with a head of its own, give the same as head=.\n{error}"
+            f"{utils.printable(path)}: the weights do not fit {utils.printable(name)} with "
+            f"{classes} classes ({utils.one_line(error)}). "
+            "If it was created with a head of its own, give the same as head=."
         ) from error
     return model.to(device).eval(), checkpoint
+
+
+def _check_shapes(
+    name: str, classes: int, config: dict[str, Any], state_dict: dict[str, torch.Tensor]
+) -> None:
+    """Raise RuntimeError where weights do not fit, before any memory is taken for the network."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is copied
+        _create(name, classes, None, config, None).load_state_dict(state_dict)
 
 
 def head(model: nn.Module) -> nn.Module:
@@ -283,7 +303,8 @@ def _build(name: str, weights: WeightsEnum | None, config: dict[str, Any]) -> nn
         with warnings.catch_warnings():
             # GoogLeNet's warning: they are replaced and trained here.
             warnings.filterwarnings("ignore", "auxiliary heads in the pretrained googlenet")
-            return build(weights=weights, **config)
+            with _weights_only():
+                return build(weights=weights, **config)
     except Exception as error:
         if _is_damaged(path):
             raise WeightsError(
@@ -353,7 +374,8 @@ def _download(weights: WeightsEnum, path: Path) -> None:
             raise ConnectionError("GOING_MODULAR_OFFLINE is set")
         _knock(weights.url)
         socket.setdefaulttimeout(STALL_SECONDS)
-        weights.get_state_dict(progress=True, check_hash=True)
+        with _weights_only():
+            weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, HTTPException, RuntimeError) as error:
         raise WeightsError(
             f"The weights {weights} cannot be downloaded: {error}\n"
@@ -364,6 +386,19 @@ def _download(weights: WeightsEnum, path: Path) -> None:
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let no file in the cache run code: torchvision opens it with weights_only=False."""
+    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[names[0]]
+        os.environ |= {name: value for name, value in before.items() if value is not None}
 
 
 def _knock(url: str) -> None:

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model, checkpoint = model_builder.load_model(options.model, utils.pick_device())
     except (ValueError, OSError, ImportError) as error:
-        print(f"predict: error: {error}", file=sys.stderr)
+        print(f"predict: error: {utils.printable(error)}", file=sys.stderr)
         return 1
 
     class_names, transform = checkpoint["class_names"], checkpoint["transform"]
@@ -31,14 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             image = data_setup.load_image(photo)
         except (ValueError, OSError) as error:
-            print(f"predict: {error}", file=sys.stderr)
+            print(f"predict: {utils.printable(error)}", file=sys.stderr)
             failed += 1
             continue
         probabilities, classes = classify(model, transform(image)).topk(
             min(options.top, len(class_names))
         )
         answers = (
-            f"{class_names[index]}\t{probability:.3f}"
+            f"{utils.printable(class_names[index])}\t{probability:.3f}"
             for probability, index in zip(probabilities, classes, strict=True)
         )
         print(f"{utils.printable(photo)}\t" + "\t".join(answers), flush=True)

@@ -6,6 +6,7 @@ It puts data, model, strategy and engine together, and writes a run folder; it c
 import argparse
 import contextlib
 import csv
+import json
 import os
 import sys
 import warnings
@@ -18,11 +19,27 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular import (
+    checkpoints,
+    data_setup,
+    distributed,
+    engine,
+    evaluation,
+    model_builder,
+    utils,
+)
 
 # The charts are drawn at about this size, and at 128 px full fine-tuning fits a lesson; photos are
 # read at the size that the weights were trained at.
 DEFAULT_SIZES = {"charts": 128}
+
+
+# In a run's folder until its results are there: its options, and where it is.
+UNFINISHED = "unfinished.json"
+RESULTS = ("model.pt", "history.csv", "curves.png")
+STATES = {"head": "resume-head.pt", "all": "resume.pt"}
+# What may change when an interrupted run goes on: none of it changes the result.
+MAY_DIFFER = {"out", "overwrite", "resume", "save_every", "workers", "device", "no_cache", "test"}
 
 
 @dataclass(frozen=True)
@@ -50,16 +67,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     matplotlib.use("Agg")  # pictures go to files; no window
     warnings.showwarning = _show_warning
-    options = _parse(arguments)
     try:
-        run(options)
+        with distributed.process_group():
+            run(_parse(arguments))
     except KeyboardInterrupt:
-        print("\ntrain: interrupted; nothing was saved.", file=sys.stderr)
+        print("\ntrain: interrupted.", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
         if os.environ.get("GOING_MODULAR_DEBUG"):
             raise
-        print(f"train: error: {error}", file=sys.stderr)
+        print(f"train: error: {_plain(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -77,7 +94,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--strategy", default="partial", choices=STRATEGIES, help="what to train")
     add("--last", type=int, help="blocks to train before the head; a third of them by default")
     add("--epochs", type=_positive(int), help="times over the data; by default the strategy's")
-    add("--batch-size", type=_positive(int), default=32, help="images a step")
+    add("--batch-size", type=_positive(int), default=32, help="images a step, of all processes")
     add("--lr", type=_positive(float), help="learning rate of the head, or of all of scratch")
     add("--trunk-lr", type=_positive(float), help="learning rate of the pretrained part")
     add("--weight-decay", type=float, default=1e-4, help="AdamW's decay of weight matrices")
@@ -93,7 +110,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--test", action="store_true", help="measure the test split too, once, at the end")
     add("--out", type=Path, help="run folder; by default a new one in runs/")
     add("--overwrite", action="store_true", help="replace an earlier run in --out")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out that was interrupted, "
+        "or with the newest one in runs/ that fits the other options",
+    )
+    add(
+        "--save-every",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how often a run is saved, for --resume, beside the end of each epoch",
+    )
     options = parser.parse_args(arguments)
+    blank = argparse.Namespace(**dict.fromkeys(vars(options)))
+    given = vars(parser.parse_args(arguments, blank))  # which defaults do not touch
+    options.given = [name for name, value in given.items() if value is not None]
     if options.last is not None and options.strategy != "partial":
         parser.error(f"--last goes with --strategy partial, not with {options.strategy}")
     if options.trunk_lr is not None and STRATEGIES[options.strategy].trunk_lr is None:
@@ -116,12 +149,13 @@ def _positive(kind: type) -> object:
 
 def run(options: argparse.Namespace) -> Path:
     """Train as `options` say, print the result and return the run folder."""
-    out = _claim_folder(options)
-    try:
-        _train_into(out, options)
-    finally:
-        with contextlib.suppress(OSError):
-            out.rmdir()  # only an empty one: nothing was saved
+    with contextlib.ExitStack() as held:
+        out, options = distributed.on_main(_claim_folder, options, held)
+        try:
+            _train_into(out, options)
+        except BaseException:
+            _leave(out)
+            raise
     return out
 
 
@@ -131,9 +165,10 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     device = utils.pick_device() if options.device is None else torch.device(options.device)
     print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
 
-    splits = data_setup.load(options.data)
-    print(splits.summary())
-    model = _create_model(options, strategy, len(splits.class_names))
+    with distributed.first_on_this_machine():  # what is downloaded is downloaded once
+        splits = data_setup.load(options.data)
+        print(splits.summary())
+        model = _create_model(options, strategy, len(splits.class_names))
     size = _choose_size(options, model)
     transform = data_setup.create_transform(options.model, size=size)
     train_transform = transform
@@ -148,19 +183,19 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     loaders = train_dataloader, val_dataloader
     if strategy.probe_first:
         model_builder.freeze(model)
-        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options)
+        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options, out, "head")
         print("the head is ready; now all layers train")
     _unfreeze(model, options, strategy)
     chosen = {"epochs": options.epochs, "lr": options.lr, "trunk_lr": options.trunk_lr}
     strategy = replace(strategy, **{key: value for key, value in chosen.items() if value})
-    history = _fit(model, strategy, loaders, device, options)
+    history = _fit(model, strategy, loaders, device, options, out, "all")
 
     results = {"validation": engine.evaluate(model, val_dataloader, device)}
     if options.test:
         test_dataloader = data_setup.create_dataloader(splits.test, transform, **loader)
         results["test"] = engine.evaluate(model, test_dataloader, device)
     print(_table(results))
-    _write(out, model, splits.class_names, transform, history, results)
+    distributed.on_main(_write, out, model, splits.class_names, transform, history, results)
 
 
 def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:
@@ -189,6 +224,8 @@ def _fit(
     loaders: tuple[DataLoader, DataLoader],
     device: torch.device,
     options: argparse.Namespace,
+    out: Path,
+    phase: str,
 ) -> engine.History:
     """Train what is trainable with the strategy's rates; warm up, then follow a cosine."""
     groups = model_builder.parameter_groups(
@@ -208,6 +245,7 @@ def _fit(
         keep_best="loss" if options.keep_best else None,
         patience=options.patience,
         cache_frozen=some_frozen and not options.no_cache and not options.augment,
+        checkpoint=checkpoints.Checkpoint(out / STATES[phase], options.save_every),
     )
 
 
@@ -229,24 +267,106 @@ def _choose_size(options: argparse.Namespace, model: nn.Module) -> int | None:
     return size
 
 
-def _claim_folder(options: argparse.Namespace) -> Path:
-    """Make the run folder; raise FileExistsError rather than touch an earlier run."""
+def _claim_folder(
+    options: argparse.Namespace, held: contextlib.ExitStack
+) -> tuple[Path, argparse.Namespace]:
+    """Choose the run folder and lock it while `held`; return it, and the options of the run.
+
+    Raises FileExistsError rather than touch an earlier run, and OSError where one is going on.
+    """
+    found = None
+    if options.resume or distributed.is_restarted():
+        found = _find_interrupted(options)
+        if found is None and options.resume:
+            raise FileNotFoundError(
+                "runs/ holds no interrupted run that fits these options: name its folder with "
+                "--out, or leave out --resume to begin one"
+            )
+    out, options = found or (options.out or _new_folder(options), options)
+    held.enter_context(checkpoints.locked(out / ".lock", f"the run folder {out}"))
+    if found is None:
+        _make_ready(out, options)
+    return out, options
+
+
+def _find_interrupted(options: argparse.Namespace) -> tuple[Path, argparse.Namespace] | None:
+    """Return the folder of an interrupted run, and its options; None where none is found."""
     if options.out is None:
-        name = f"{Path(options.data).resolve().name}-{options.strategy}"
-        number = 1
-        while True:
-            out = Path("runs", name if number == 1 else f"{name}-{number}")
-            try:
-                out.mkdir(parents=True)
-                return out
-            except FileExistsError:
-                number += 1
-    if options.out.is_dir() and any(options.out.iterdir()) and not options.overwrite:
+        files = Path("runs").glob(f"*/{UNFINISHED}")
+        folders = [file.parent for file in sorted(files, key=os.path.getmtime, reverse=True)]
+    elif (options.out / UNFINISHED).exists():
+        folders = [options.out]
+    elif distributed.is_restarted():
+        return None
+    else:
+        state = "a finished run" if (options.out / "model.pt").exists() else "no interrupted run"
+        raise FileNotFoundError(f"{options.out} holds {state}: there is nothing to go on with")
+    for folder in folders:
+        was = json.loads((folder / UNFINISHED).read_text())
+        now = {name: getattr(options, name) for name in options.given}
+        other = [name for name in now if name not in MAY_DIFFER and now[name] != was[name]]
+        if not other:
+            free = {name: vars(options)[name] for name in MAY_DIFFER}
+            return folder, argparse.Namespace(**was | free)
+        if options.out is not None:
+            option = "--" + other[0].replace("_", "-")
+            raise ValueError(
+                f"{folder} was begun with {option} {was[other[0]]}, not {now[other[0]]}: leave "
+                f"{option} out to go on with it, or give another --out to begin a new run"
+            )
+    return None
+
+
+def _new_folder(options: argparse.Namespace) -> Path:
+    name = f"{Path(options.data).resolve().name}-{options.strategy}"
+    number = 1
+    while True:
+        out = Path("runs", name if number == 1 else f"{name}-{number}")
+        try:
+            out.mkdir(parents=True)
+            return out
+        except FileExistsError:
+            number += 1
+
+
+def _make_ready(out: Path, options: argparse.Namespace) -> None:
+    """Write down the options of a new run, in a folder that is empty or may be overwritten."""
+    if not options.overwrite and any(path.name != ".lock" for path in out.iterdir()):
+        if (out / UNFINISHED).exists():
+            raise FileExistsError(
+                f"{out} holds an interrupted run: --resume goes on with it, --overwrite replaces "
+                "it, another --out leaves it alone"
+            )
         raise FileExistsError(
-            f"{options.out} holds an earlier run: give another --out, or --overwrite to replace it"
+            f"{out} holds an earlier run: give another --out, or --overwrite to replace it"
         )
-    options.out.mkdir(parents=True, exist_ok=True)
-    return options.out
+    _remove_states(out)
+    kept = {name: value for name, value in vars(options).items() if name not in MAY_DIFFER}
+    with utils.replacing(out / UNFINISHED) as path:
+        path.write_text(json.dumps(kept, indent=1))
+
+
+def _leave(out: Path) -> None:
+    """Say how an interrupted run goes on, or remove its folder if it had not begun."""
+    if not distributed.is_main():
+        return
+    if any((out / name).exists() for name in STATES.values()):
+        command = f"{_python()} -m going_modular.train --resume --out {utils.printable(out)}"
+        print(f"\ntrain: what is done is kept; to go on: {command}", file=sys.stderr)
+        return
+    _remove_states(out)
+    (out / ".lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        out.rmdir()  # only an empty one: nothing was saved
+
+
+def _remove_states(out: Path) -> None:
+    for name in STATES.values():
+        checkpoints.Checkpoint(out / name).remove()
+    (out / UNFINISHED).unlink(missing_ok=True)
+    for name in (*RESULTS, UNFINISHED):
+        for left in out.glob(f".{name}.*"):  # half written, when a run was killed
+            left.unlink(missing_ok=True)
 
 
 def _table(results: dict[str, engine.Evaluation]) -> str:
@@ -282,8 +402,10 @@ def _write(
         utils.plot_curves(history)
         plt.savefig(path, dpi=120, format="png")
         plt.close()
-    print(f"\nsaved      {out / 'model.pt'}, {out / 'history.csv'}, {out / 'curves.png'}")
-    print(f"predict    {_python()} -m going_modular.predict {out / 'model.pt'} PHOTO...")
+    _remove_states(out)
+    folder = Path(utils.printable(out))
+    print(f"\nsaved      {folder / 'model.pt'}, {folder / 'history.csv'}, {folder / 'curves.png'}")
+    print(f"predict    {_python()} -m going_modular.predict {folder / 'model.pt'} PHOTO...")
     print(f"learn      {_python()} -m jupyterlab notebooks")
 
 
@@ -296,7 +418,12 @@ def _python() -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {_plain(message)}", file=sys.stderr)
+
+
+def _plain(message: object) -> str:
+    """Make a message, which may hold a file's name, safe for the terminal."""
+    return "\n".join(map(utils.printable, str(message).splitlines()))
 
 
 if __name__ == "__main__":

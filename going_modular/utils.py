@@ -6,7 +6,7 @@ import platform
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
+
+from going_modular import guard
 
 CHECKPOINT_FORMAT = 2  # 1 had no "config"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,6 +33,24 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def draws_random_numbers(dataset: Dataset, collate_fn: Callable = default_collate) -> bool:
+    """Tell whether reading a batch draws random numbers, as an augmenting transform does."""
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        collate_fn([dataset[0], dataset[0]])  # MixUp, for one, is done to whole batches
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        return (
+            not torch.equal(before[0], after[0])
+            or before[1] != after[1]
+            or not np.array_equal(before[2][1], after[2][1])
+            or before[2][2] != after[2][2]
+        )
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])
 
 
 def pick_device() -> torch.device:
@@ -137,6 +158,12 @@ def printable(name: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
 
 
+def one_line(error: object, most: int = 200) -> str:
+    """Write an error's message as one line that cannot steer the terminal, cut where it is long."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 # --- saving and loading --------------------------------------------------------------------------
 
 
@@ -163,8 +190,15 @@ def save_model(
         content = _checkpoint(model, class_names, transform, metrics or {})
     path = Path(target_dir) / model_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    try:
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+        reason = str(error).partition("\n")[0]
+        raise OSError(
+            f"{printable(path)} cannot be written ({reason}): what was there before still is; "
+            "is the disk full?"
+        ) from error
     return path
 
 
@@ -228,27 +262,35 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises FileNotFoundError, or ValueError for a file that is something else or damaged.
     """
     path = Path(path)
+    name = printable(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file. Train first, or check the path.")
+        raise FileNotFoundError(f"{name}: no such file. Train first, or check the path.")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for what is no checkpoint
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        outline = guard.outline(path)
+    except (ValueError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read as a saved model: it is damaged, or not a file of "
-            f"utils.save_model ({reason})."
+            f"{name} cannot be read as a saved model: it is damaged, or not a file of "
+            f"utils.save_model ({one_line(error)})."
         ) from error
     needed = {"format", "architecture", "class_names", "transform", "state_dict"}
-    if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
+    if not isinstance(outline, dict) or not needed <= outline.keys():
         raise ValueError(
-            f"{path} holds weights alone: save the model with class_names=... and transform=... "
+            f"{name} holds weights alone: save the model with class_names=... and transform=... "
             "so that it can be used without the code that made it."
         )
-    if checkpoint["format"] not in (1, CHECKPOINT_FORMAT):
+    number = outline["format"]
+    if type(number) is not int or number not in range(1, CHECKPOINT_FORMAT + 1):
+        shown = one_line(number) if type(number) is int else "unknown"
         raise ValueError(
-            f"{path} has checkpoint format {checkpoint['format']}, and this version of "
-            f"going_modular reads formats 1 to {CHECKPOINT_FORMAT}: use the version that wrote it."
+            f"{name} has checkpoint format {shown}, and this version of going_modular reads "
+            f"formats 1 to {CHECKPOINT_FORMAT}: use the version that wrote it."
         )
+    for key in guard.wrong_values(outline):
+        raise ValueError(
+            f"{name} cannot be used: its {key} is not what utils.save_model writes. "
+            "Ask for the file again where it comes from."
+        )
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     return {"config": {}, **checkpoint, "transform": build_transform(checkpoint["transform"])}
 
 
@@ -322,7 +364,7 @@ def plot_images(
     colors = colors or ["black"] * len(images)
     for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image)
-        axis.set_title(title, fontsize=8, color=color)
+        axis.set_title(title, fontsize=8, color=color, parse_math=False)  # $ is a name's own
 
 
 def plot_predictions(
@@ -340,8 +382,7 @@ def plot_predictions(
     for label, row in zip(labels, probabilities, strict=True):
         top = int(row.argmax())
         right = top == int(label)
-        titles.append(
-            f"{class_names[top]} {row[top]:.0%}" + ("" if right else f"\nis {class_names[label]}")
-        )
+        truth = "" if right else f"\nis {printable(class_names[label])}"
+        titles.append(f"{printable(class_names[top])} {row[top]:.0%}{truth}")
         colors.append(BLUE if right else RED)
     plot_images(images, titles, colors, columns)

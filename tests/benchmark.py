@@ -71,7 +71,11 @@ def _parse() -> argparse.Namespace:
     add(
         "--workers", type=int, default=os.cpu_count(), help="processes that read for the plain loop"
     )
-    add("--budget", type=float, help="MB that the engine keeps in memory of outputs, and of pictures")
+    add(
+        "--budget",
+        type=float,
+        help="MB that the engine keeps in memory of outputs, and of pictures",
+    )
     add("--images", type=int, help="train on so many, repeating pictures under new names")
     add("--measure", choices=("plain", "engine", "floor"), help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import VisionTransformer, Weights, WeightsEnum, _api
 from torchvision.transforms._presets import ImageClassification
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of two processes: more threads would be in the way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels and commands that it starts
+    torch.set_num_threads(1)
 # A bar that appears only on a slow machine would be output that a notebook has not stored; the
 # kernels that nbval starts inherit this.
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -22,7 +25,7 @@ os.environ["GOING_MODULAR_CACHE"] = CACHE.name
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    """Compute as exactly as the processor can, wherever the tests run; they use two threads."""
+    """Compute as exactly as the processor can, wherever the tests run."""
     monkeypatch.setenv("GOING_MODULAR_PRECISION", "float32")
 
 

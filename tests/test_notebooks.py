@@ -19,6 +19,7 @@ FRAME = [
     "## Check yourself",
     "## Exercises",
 ]
+QUIZ = r"(?ms)## Check yourself.*?(?=^## |\Z)"
 
 
 @pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
@@ -42,9 +43,11 @@ def test_every_twin_has_its_notebook():
 def test_twin_and_notebook_say_the_same(lesson):
     path, notebook = lesson
     twin = jupytext.read(path.parent / "source" / f"{path.stem}.py")
-    assert [(c.cell_type, c.source) for c in twin.cells] == [
-        (c.cell_type, c.source) for c in notebook.cells
-    ]
+    twin, notebook = (
+        [(c.cell_type, c.source, c.metadata.get("slideshow"), c.metadata.get("alt")) for c in cells]
+        for cells in (twin.cells, notebook.cells)
+    )
+    assert twin == notebook
 
 
 def test_notebook_is_valid_executed_in_order_and_small(lesson):
@@ -71,7 +74,15 @@ def test_frame(lesson):
     places = [words.find(part) for part in FRAME]
     assert -1 not in places and places == sorted(places), dict(zip(FRAME, places, strict=True))
     assert words.count("**Predict:**") >= 2
-    assert 3 <= words.split("## Check yourself")[1].count("<details>") <= 5
+    quiz = re.search(QUIZ, words)[0]
+    questions = re.findall(r"^\d\. .*?</details>", quiz, re.M | re.S)
+    assert 3 <= len(questions) == quiz.count("<details>") <= 5
+    for question in questions:  # three choices, and a word on each
+        asked, answer = question.split("<details>")
+        assert re.findall(r"^   - \*\*(\w)\*\* · ", asked, re.M) == ["a", "b", "c"], asked
+        explained = re.findall(r"\*\*(\w)\.\*\*", answer), re.findall(r"[ \n]\*(\w):\*", answer)
+        assert len(explained[0]) == 1, answer
+        assert sorted(explained[0] + explained[1]) == ["a", "b", "c"], answer
     outcomes = words.split("**You will**")[1].split("**You need**")[0]
     assert 1 <= len(re.findall(r"^- ", outcomes, re.M)) <= 3
 
@@ -83,8 +94,8 @@ def test_cells_are_short_and_explained(lesson):
     assert 20 <= len(notebook.cells) <= 45
     kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
     assert "ccc" not in kinds
-    # Prose, without link targets and folded answers' markup.
-    words = len(re.sub(r"\(http\S+\)|<[^>]+>", "", text(notebook)).split())
+    # Prose, without link targets and the quiz with its choices.
+    words = len(re.sub(f"{QUIZ}|" + r"\(http\S+\)", "", text(notebook)).split())
     assert 700 <= words <= 1800
 
 
@@ -134,6 +145,26 @@ def unexplained_numbers(notebook):
 def test_every_number_in_prose_is_shown_or_asserted_by_a_cell(lesson):
     _, notebook = lesson
     assert unexplained_numbers(notebook) == []
+
+
+def teachers_answers():
+    """Return TEACHING.md's answers to the predictions, as {number of the notebook: [answer]}."""
+    page = (NOTEBOOKS / "TEACHING.md").read_text(encoding="utf-8")
+    page = page.split("## The answers to each Predict")[1].split("\n## ")[0]
+    parts = re.split(r"^\*\*(\d\d)\*\*$", page, flags=re.M)
+    return {
+        number: re.findall(r"^\d+\. (.*?)(?=^\d+\. |\Z)", answers, re.M | re.S)
+        for number, answers in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def test_the_teacher_has_an_answer_to_each_prediction(lesson):
+    path, notebook = lesson
+    answers = teachers_answers()[path.stem[:2]]
+    assert len(answers) == text(notebook).count("**Predict:**")
+    answer_cell = nbformat.v4.new_markdown_cell("\n\n".join(answers))
+    page = nbformat.v4.new_notebook(cells=[answer_cell, *code_cells(notebook)])
+    assert unexplained_numbers(page) == []
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 01 · See what a pretrained network already knows
+#
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/01_concepts.ipynb)
 #
 # A network that has learned one task can give another a head start. This is **transfer learning**.
 # This notebook trains nothing. It shows what there is to transfer, how to get it, when it helps and
@@ -33,19 +35,33 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
+
+# %% [markdown]
+# Is there all that the notebooks need, and how long will each take on this machine?
+
+# %%
+from going_modular import preflight
+
+preflight.show()
 
 # %%
 import warnings
@@ -69,7 +85,7 @@ utils.seed_everything(42)
 device = utils.pick_device()
 print(f"device: {device}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What is transferred, and to what
 #
 # The network learns on a **source** and is used on a **target**. Two things can change between
@@ -92,7 +108,7 @@ print(f"device: {device}")
 #
 # The strategies differ in two questions: what does a layer start from, and may it change?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 strategies = {
     "from scratch (control)": "rrrrr",
     "02 feature extraction": "ffffr",
@@ -114,7 +130,7 @@ for row, states in enumerate(strategies.values()):
         axis.barh(row, 0.9, 0.8, column + 0.05, color=color, edgecolor="black")
         axis.text(column + 0.5, row, text, color=text_color, ha="center", va="center")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Each row is one network, from the input on the left to the head on the right. The head is always
 # new, since the classes are. From the second row down, more and more of the trunk trains. The first
 # row has the same layers, and all of them start at random.
@@ -124,21 +140,21 @@ for row, states in enumerate(strategies.values()):
 # In torchvision, pretrained weights are objects. They carry their class names, their published
 # accuracy, and the preparation of pictures that they were trained with.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 weights = get_model_weights("efficientnet_lite0").DEFAULT
 # NBVAL_CHECK_OUTPUT
 print(weights)
 print(f"{weights.meta['num_params']:,} parameters, {len(weights.meta['categories'])} classes")
 print(weights.transforms())
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Older lessons write `pretrained=True`. That does not say which weights, and a network can have
 # several.
 #
 # **Predict:** ResNet-50 has two sets of ImageNet weights: same layers, another training recipe. How
 # far apart is their accuracy?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 # NBVAL_CHECK_OUTPUT
 for recipe in get_model_weights("resnet50"):
     top1 = recipe.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
@@ -153,7 +169,7 @@ with warnings.catch_warnings(record=True) as caught:
     except TypeError as error:  # versions that no longer know the word
         print(error)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Almost five points, from the recipe alone. So say which: `weights="IMAGENET1K_V2"`, or `"DEFAULT"`
 # for the best that your version knows, or `None` for random weights. The old word earns a warning
 # or, in versions that have dropped it, an error.
@@ -164,7 +180,7 @@ with warnings.catch_warnings(record=True) as caught:
 #
 # **Predict:** what will the network say to each?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 photo = Image.open(get_sample_data("grace_hopper.jpg")).convert("RGB")
 prepared = weights.transforms()(photo)
 slip = (prepared * 0.5 + 0.5) * 255  # undo mean and spread, then scale wrongly
@@ -177,7 +193,7 @@ for values, indices in zip(*probabilities.topk(4), strict=True):
     print(", ".join(f"{a} {v:.0%}" for a, v in zip(answers[-1], values, strict=True)))
 assert "military uniform" in answers[0] and "military uniform" not in answers[1]
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Prepared well, the network wavers between kinds of formal dress, the right one among them.
 # Prepared badly, it gives other answers, and no error. Nothing warns you; so take the preparation
 # from the weights, and from nowhere else.
@@ -186,7 +202,7 @@ assert "military uniform" in answers[0] and "military uniform" not in answers[1]
 #
 # All of this is read from the weights' own metadata; nothing is downloaded.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 families = {
     "ResNet": ["resnet18", "resnet50"],
     "VGG": ["vgg16"],
@@ -206,7 +222,7 @@ for name in (name for names in families.values() for name in names):
     side = best.transforms().crop_size[0]
     print(f"{name:20} {best.name:15} {millions[name]:18.1f} {side:6} {top1[name]:15.3f}")
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 labelled_left = ["efficientnet_lite0", "efficientnet_b4", "densenet201"]
 figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
 colors = [utils.BLUE, utils.ORANGE, utils.GREEN, utils.RED] * 2
@@ -223,7 +239,7 @@ axis.set(xlabel="Parameters (millions)", ylabel="ImageNet accuracy")
 axis.set_xticks([3, 10, 30, 100, 300], [3, 10, 30, 100, 300])
 axis.tick_params(length=0, which="minor")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Larger networks (right) are more accurate (up), but only roughly: VGG-16 is one of the largest and
 # among the least accurate.
 #
@@ -247,7 +263,7 @@ axis.tick_params(length=0, which="minor")
 # **Predict:** the first layer holds 32 filters of 3×3 pixels. What will trained ones show that
 # random ones do not?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 untrained = get_model("efficientnet_lite0", weights=None)
 figure, axes = plt.subplots(2, 1, figsize=(9, 2.8), layout="constrained")
 for axis, network, title in zip(axes, (model, untrained), ("pretrained", "random"), strict=True):
@@ -265,7 +281,7 @@ for axis, network, title in zip(axes, (model, untrained), ("pretrained", "random
 #
 # A filter slid over a picture gives a **feature map**: bright where it finds what it looks for.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 places = {"features.0": "stem", "features.2": "block 2", "features.5": "block 5"}
 with torch.inference_mode():
     maps = create_feature_extractor(model, places)(prepared[None])
@@ -277,7 +293,7 @@ for row, (name, activation) in zip(axes, maps.items(), strict=True):
         axis.imshow(activation[0, channel], cmap=plt.get_cmap("gray", 10), interpolation="nearest")
         axis.axis("off")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Four maps from each of three depths, with their number and size. The stem still draws a portrait;
 # further on, maps are coarser and harder to read. Early features are general, late ones belong to
 # the task: [Yosinski et al.][features] measured it.
@@ -290,7 +306,7 @@ for row, (name, activation) in zip(axes, maps.items(), strict=True):
 # until all choices are made, in notebook 05. A picture that helped to choose cannot also judge
 # the choice.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 splits = data_setup.load("charts")
 # NBVAL_CHECK_OUTPUT
 print(splits.summary())
@@ -299,7 +315,7 @@ print(splits.summary())
 # Is the target new to the network? Ask that of every benchmark. Popular tutorials use ants and
 # bees, hot dogs, cats and dogs:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 categories = weights.meta["categories"]
 popular = ["ant", "bee", "hotdog", "pizza", "tabby", "beagle"]
 # NBVAL_CHECK_OUTPUT
@@ -310,7 +326,7 @@ print("charts in ImageNet:", [name for name in categories if "chart" in name or 
 # [ImageNet](https://doi.org/10.1109/CVPR.2009.5206848) has them all, so a good result there is
 # partly memory. It has no charts. What does its head say to ours?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 transform = data_setup.create_transform("efficientnet_lite0", size=128)
 loaders = [data_setup.create_dataloader(part, transform) for part in (splits.train, splits.val)]
 said = engine.predict(model.to(device), loaders[1])
@@ -318,7 +334,7 @@ print(Counter(categories[index] for index in said.predicted.tolist()).most_commo
 print(f"mean confidence: {said.probabilities.max(dim=1).values.mean():.2f}")
 assert said.probabilities.max(dim=1).values.mean() > 0.3
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # It has no word for them, and answers all the same, often with confidence. The head is useless
 # here. Are the features?
 #
@@ -349,10 +365,10 @@ def neighbour_accuracy(name, train, val):
     print(f"{name:20} {evaluation.format_accuracy(correct, len(val_labels))}")
     return correct / len(val_labels)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** guessing gives 1/12, about 8 %. What will the three give?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 features, pixels = features_and_pixels("DEFAULT", loaders)
 pretrained = neighbour_accuracy("pretrained", *features)
 bare = neighbour_accuracy("bare pixels", *pixels)
@@ -369,7 +385,7 @@ assert pretrained > 0.6 and pretrained > 1.4 * max(*random, bare)
 # over to charts. The network's shape alone, with random weights, does not do it. (They differ, so
 # we try three.)
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 labels, answers = splits.val.targets, nearest(*features).tolist()
 wrong = [i for i, answer in enumerate(answers) if splits.train.targets[answer] != labels[i]]
 right = [i for i in range(len(labels)) if i not in wrong]
@@ -379,7 +395,7 @@ titles = [splits.class_names[label] for _, label in shown]
 colors = [utils.BLUE, utils.BLUE, utils.RED, utils.RED] * 2
 utils.plot_images([picture for picture, _ in shown], titles, colors, columns=4)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Upper row: validation charts. Below each: its nearest training chart. In the two columns on the
 # left the kinds agree; on the right they do not. Similar to this network is not yet similar for our
 # task.
@@ -403,7 +419,7 @@ def draw_map(axis, points, title):
     axis.set(title=f"{title}\n{same} of {len(points)} beside their own kind", xticks=[], yticks=[])
     return same
 
-# %%
+# %% alt="Two t-SNE maps of the training charts, one point a picture: from features, islands of one kind beside mixed ones; from bare pixels, the kinds are mixed." slideshow={"slide_type": "subslide"}
 flat = normalize(features[0]).numpy()
 pca = PCA(2, random_state=0).fit(flat)
 figure, axes = plt.subplots(1, 2, figsize=(6.8, 3.6))
@@ -417,7 +433,7 @@ explained = pca.explained_variance_ratio_.sum()
 print(f"PCA's two directions hold {explained:.0%} of the spread of {flat.shape[1]:,} features")
 assert same[0] > 1.5 * same[1] and explained < 0.3
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # PCA's map would show little, for its two directions hold a small part of the spread. The figure is
 # t-SNE's: one point a picture; colour and shape together give its class. From features (left) it
 # shows islands of one kind beside mixed ones; from bare pixels (right) far less. Only who is beside
@@ -431,7 +447,7 @@ assert same[0] > 1.5 * same[1] and explained < 0.3
 #
 # **Predict:** will the result of bare pixels change? Will the pretrained network still be ahead?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 shuffle = torch.randperm(128 * 128)
 shuffled = [part.flatten(2)[:, :, shuffle].view_as(part) for part in pixels]
 shuffled_loaders = [DataLoader([(image, 0) for image in part], 32) for part in shuffled]
@@ -444,7 +460,7 @@ figure, axis = plt.subplots(figsize=(3, 1.5), layout="constrained")
 axis.imshow(pair, interpolation="nearest")
 axis.set_axis_off()
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Above: a chart, and the same chart shuffled. Bare pixels do as before: each is still compared with
 # its own counterpart. The pretrained network falls below them. It looks for edges and shapes, and
 # none are left. Knowledge that does not fit can be worse than none: **negative transfer**.
@@ -471,7 +487,7 @@ control = model_builder.create_model("efficientnet_lite0", num_classes=12, weigh
 # NBVAL_CHECK_OUTPUT
 print(f"{model_builder.count_parameters(control)[1]:,} parameters, all random")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where else
 #
 # | Field | What is transferred | Source |
@@ -505,23 +521,52 @@ print(f"{model_builder.count_parameters(control)[1]:,} parameters, all random")
 #
 # ## Check yourself
 #
-# 1. You sort photos of dogs by breed with an ImageNet network. Which kind of transfer is it?
+# 1. You sort photos of dogs by breed with a network trained on ImageNet. What is transferred over?
+#    - **a** · A far domain: dogs are not in ImageNet.
+#    - **b** · Hardly anything changes: photos stay photos, and many breeds are classes there.
+#    - **c** · A new task in a new domain.
 #
-# <details><summary>Answer</summary>Hardly any: ImageNet has photos, and many breeds.</details>
+# <details><summary>Answer</summary>
 #
-# 2. Why a random network as a control, and not only guessing?
+# **b.** Domain and even many classes are the same; a good result shows little about transfer. *a:*
+# ImageNet has more than a hundred breeds. *c:* The task is nearly the old one, and so is the
+# domain.
+# </details>
 #
-# <details><summary>Answer</summary>It separates what the weights know from what the network's shape
-# and the pixels give anyway: far more than guessing.</details>
+# 2. Why is a *random* network the control for nearest neighbours, and not guessing alone?
+#    - **a** · Guessing is harder to compute.
+#    - **b** · A random network is the weaker of the two.
+#    - **c** · It separates what the weights know from what architecture and pixels give anyway.
 #
-# 3. A network answers with confidence. Does it know the class?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>No. ImageNet's head was confident about charts, which it has no
-# class for.</details>
+# **c.** Only the weights differ, and the random network is far above guessing. *a:* Guessing is one
+# over the number of classes. *b:* It is the stronger one, and therefore the fairer control.
+# </details>
 #
-# 4. Two islands are far apart on a t-SNE map. Are their classes very different?
+# 3. A network gives its first answer a probability of 0.9. Does it know what is in the picture?
+#    - **a** · Not necessarily: probabilities add up to one even where no class fits.
+#    - **b** · Yes, above 0.5 it is sure.
+#    - **c** · Only if its top-1 accuracy is above 90 %.
 #
-# <details><summary>Answer</summary>The map cannot say. Only neighbours mean something.</details>
+# <details><summary>Answer</summary>
+#
+# **a.** ImageNet's head was confident about charts, for which it has no class. *b:* Softmax must
+# share one whole among the classes, whatever the picture. *c:* That accuracy holds for pictures
+# like ImageNet's, not for yours.
+# </details>
+#
+# 4. On a t-SNE map, two islands lie far apart. What follows?
+#    - **a** · Their classes are very different.
+#    - **b** · Nothing about the distance; that a picture lies among its neighbours does mean
+#      something.
+#    - **c** · A linear head separates them with certainty.
+#
+# <details><summary>Answer</summary>
+#
+# **b.** The method keeps neighbourhoods and distorts distances. *a:* Another seed puts the same
+# islands elsewhere. *c:* A separation in two drawn dimensions is neither needed for it nor enough.
+# </details>
 #
 # ## Exercises
 #

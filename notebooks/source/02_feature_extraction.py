@@ -11,8 +11,10 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 02 · Train a classifier on frozen features
+#
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/02_feature_extraction.ipynb)
 #
 # A network that was trained on a million photos has learned to see edges, textures and shapes. In
 # this notebook we keep all of that as it is and train one new layer on top. This is called
@@ -35,18 +37,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -66,7 +74,7 @@ utils.seed_everything(42)
 device = utils.pick_device()
 print(f"device: {device}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The data: what kind of chart is this?
 #
 # Somebody has a pile of reports and wants the figures sorted by kind. We have 40 labelled pictures
@@ -76,12 +84,12 @@ print(f"device: {device}")
 # - **val** (validation): we look at these after every epoch and make choices by them;
 # - **test**: untouched until all choices are made. Notebook 05 opens it, and this one does not.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 splits = data_setup.load("charts")
 # NBVAL_CHECK_OUTPUT
 print(splits.summary())
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 first_of_class = [splits.train.targets.index(label) for label in range(12)]
 pictures = [splits.train[index][0] for index in first_of_class]
 utils.plot_images(pictures, splits.class_names)
@@ -93,7 +101,7 @@ utils.plot_images(pictures, splits.class_names)
 # and spread of the pixel values. The weights know, so we never write these numbers ourselves. We
 # only ask for 128 pixels instead of the weights' own size, which saves two thirds of the time.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 transform = data_setup.create_transform("efficientnet_lite0", size=128)
 train_dataloader = data_setup.create_dataloader(splits.train, transform, shuffle=True, seed=42)
 val_dataloader = data_setup.create_dataloader(splits.val, transform)
@@ -102,14 +110,14 @@ images, labels = next(iter(train_dataloader))
 print(tuple(images.shape), tuple(labels.shape))
 transform
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The model: a new head on a pretrained trunk
 #
 # The last layer of a classifier is its **head**: it turns features into one score, or **logit**,
 # for each class. Everything before it is the **trunk** (also: backbone). ImageNet's head knows
 # 1,000 kinds of objects and no charts, so `create_model` replaces it with a new one for 12 classes.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = model_builder.create_model("efficientnet_lite0", num_classes=12)
 # NBVAL_CHECK_OUTPUT
 print("ImageNet's head:", model_builder.head(get_model("efficientnet_lite0", weights=None)))
@@ -125,13 +133,13 @@ summary(
     model, (32, 3, 128, 128), depth=2, col_names=columns, col_width=18, row_settings=["var_names"]
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Freezing** a parameter means: no gradient is computed for it, so the optimizer cannot move it.
 #
 # **Predict:** how many parameters are left to train? The head takes in 1,280 features and gives 12
 # logits.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model_builder.freeze(model)
 trainable, total = model_builder.count_parameters(model)
 # NBVAL_CHECK_OUTPUT
@@ -143,7 +151,7 @@ summary(
     model, (32, 3, 128, 128), depth=2, col_names=columns, col_width=18, row_settings=["var_names"]
 )
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # 1,280 × 12 weights and 12 biases: less than half a per cent of the network. In the second table
 # the trunk's layers say *False*, the head *True*.
 #
@@ -159,7 +167,7 @@ summary(
 # nothing. Does the fingerprint change?
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def fingerprint(module):
     """Hash every parameter and every buffer of a module, bit for bit."""
     tensors = module.state_dict().values()
@@ -182,7 +190,7 @@ assert fingerprint(naive.features) != before
 # parameters are all frozen runs in eval mode.** That stops BatchNorm's statistics, and also the
 # randomness of dropout and stochastic depth. Now with the engine, and a whole epoch:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 before = fingerprint(model.features)
 optimizer = torch.optim.AdamW(model_builder.parameter_groups(model, lr=3e-3))
 loss_fn = nn.CrossEntropyLoss()
@@ -193,7 +201,7 @@ plain_seconds = time.perf_counter() - start
 print(before, "->", fingerprint(model.features), f"after {plain_seconds:.1f} s of training")
 assert fingerprint(model.features) == before
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The head has learned for an epoch, and not one bit of the trunk has moved.
 #
 # ## Frozen work, done once
@@ -206,14 +214,14 @@ assert fingerprint(model.features) == before
 # **Predict:** an epoch of the plain loop took the seconds printed above. How long does one take
 # now, after the trunk has run?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12))
 optimizer = torch.optim.AdamW(model_builder.parameter_groups(model, lr=3e-3))
 history = engine.train(
     model, train_dataloader, val_dataloader, optimizer, loss_fn, 15, device, cache_frozen=True
 )
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 epoch_seconds = sum(history["seconds"]) / 15
 print(f"plain: {plain_seconds:.1f} s an epoch; frozen work done once: {epoch_seconds:.2f} s")
 assert plain_seconds > 5 * epoch_seconds
@@ -223,7 +231,7 @@ assert plain_seconds > 5 * epoch_seconds
 # And it is the same training, not an approximation. To check, we train twice from the same start,
 # in full precision, on a part of the pictures: once plainly, once with the trunk run once.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 part = Subset(train_dataloader.dataset, range(0, 480, 8))
 losses = {}
 for cache_frozen in (False, True):
@@ -245,7 +253,7 @@ assert torch.allclose(torch.tensor(losses[False]), torch.tensor(losses[True]), a
 # %% [markdown]
 # ## How good is it?
 
-# %%
+# %% slideshow={"slide_type": "slide"}
 utils.plot_curves(history)
 # %% [markdown]
 # Left and middle: loss and accuracy on the training and the validation pictures after each epoch.
@@ -258,7 +266,7 @@ utils.plot_curves(history)
 # it with its **95 % interval** (Wilson's): other validation pictures of the same kind would give
 # some other accuracy, and the interval says how far that can be.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 result = engine.evaluate(model, val_dataloader, device)
 print(f"validation: {result.correct} of {result.total} correct")
 print("accuracy:", evaluation.format_accuracy(result.correct, result.total))
@@ -268,7 +276,7 @@ assert low > 0.75  # guessing would give 1/12 = 0.083
 # %% [markdown]
 # What does it get wrong? Here are the validation pictures with the most confident mistakes.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 predictions = engine.predict(model, val_dataloader, device)
 confidence = predictions.probabilities.max(dim=1).values
 confidence[predictions.predicted == predictions.labels] = 0
@@ -279,7 +287,7 @@ utils.plot_predictions(
     predictions.probabilities[worst],
     splits.class_names,
 )
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Each title gives the model's answer and its probability, and below it the truth. Many of these are
 # near relatives: bars and histograms, lines and steps, boxes and violins.
 #
@@ -326,10 +334,10 @@ def accuracy_after(model, train_set, val_set, lr):
     return engine.evaluate(model, DataLoader(val_set, batch_size=64), device).accuracy
 
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** how far does the probe get with a single picture of each class? Guessing gets 8 %.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 numbers = [1, 2, 5, 10, 20, 40]
 probe = {}
 for size, (train_features, val_features) in features.items():
@@ -347,18 +355,18 @@ for number in numbers:
     ]
     print(f"{number:2} a class:  ", "   ".join(cells))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # One picture of each class already beats guessing several times over, and each doubling adds less
 # than the one before. Now the control. It has to train all 3.4 million parameters, so we give it
-# the small images, on which a laptop is quick, and with 2, 10 and 40 of each class only, and
-# compare it with the probe on the same ones.
+# the small images, on which a laptop is quick, and with 10 and 40 of each class only, and compare
+# it with the probe on the same ones.
 #
 # **Predict:** where does it end with all 480 pictures?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 small_train, small_val = (loader.dataset for loader in datasets[64])
 scratch = {}
-for number in (2, 10, 40):
+for number in (10, 40):
     utils.seed_everything(0)
     network = model_builder.create_model("efficientnet_lite0", 12, weights=None)
     few = Subset(small_train, some_of_each_class(number, seed=0))
@@ -367,7 +375,7 @@ print({number: f"{accuracy:.2f}" for number, accuracy in scratch.items()})
 assert probe[64, 40][0] > scratch[40] + 0.2  # at the same number of labels
 assert probe[64, 5][0] > scratch[40]  # with an eighth of them
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
 for size, color, style in ((128, utils.BLUE, "o-"), (64, utils.GREEN, "^--")):
     means, stds = zip(*(probe[size, number] for number in numbers), strict=True)
@@ -380,7 +388,7 @@ axis.set(xlabel="Training images of each class", ylabel="Validation accuracy")
 axis.grid(alpha=0.3)
 axis.legend()
 plt.show()
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Accuracy against the number of training images (on a log scale); the bars are one standard
 # deviation over three seeds. At the same image size, the probe with 5 pictures of each class is
 # ahead of the control with 40: pretraining is worth more than eight times the labels here. Larger
@@ -393,7 +401,7 @@ plt.show()
 # model meets another version in every epoch. That is why nothing can be cached: the engine notices
 # that the pictures differ and says so.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 augment = data_setup.create_transform("efficientnet_lite0", size=128, augment=True)
 augmented = data_setup.create_dataloader(splits.train, augment, shuffle=True, seed=42)
 utils.seed_everything(0)
@@ -411,7 +419,7 @@ print("as it is: ", evaluation.format_accuracy(result.correct, result.total))
 # prevent, and each epoch costs the full price again. Where the two intervals overlap as much as
 # here, we may not claim a difference. Augmentation pays when many layers train (notebook 04).
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - You gave a pretrained network a new head, froze the rest, and proved with a fingerprint that
@@ -420,42 +428,57 @@ print("as it is: ", evaluation.format_accuracy(result.correct, result.total))
 # - You measured accuracy against the number of labels, with seeds and intervals, beside the same
 #   network from scratch.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Check yourself
 #
 # 1. All parameters of the trunk have `requires_grad=False`. Why can its output still change?
+#    - **a** · It cannot.
+#    - **b** · The optimizer's weight decay shrinks them.
+#    - **c** · In training mode, BatchNorm's running statistics move and dropout is random.
 #
 # <details><summary>Answer</summary>
 #
-# BatchNorm's running mean and variance are buffers: no gradient moves them, but in training mode
-# every batch does. Dropout and stochastic depth stay random, too. Eval mode stops both.
+# **c.** Running mean and variance are buffers: no gradient moves them, but every batch in training
+# mode does. Eval mode stops both. *a:* Notebook 08 measures how far it changes. *b:* Decay touches
+# only parameters that the optimizer steps; those without a gradient it skips.
 # </details>
 #
 # 2. Why may the trunk's outputs not be kept when the pictures are augmented?
+#    - **a** · Augmented pictures are too large to keep.
+#    - **b** · The pictures differ in every epoch, and so do the outputs.
+#    - **c** · The trunk must learn from them.
 #
 # <details><summary>Answer</summary>
 #
-# The pictures differ in every epoch, and so do the outputs. Keeping those of the first epoch would
-# show the same "random" versions over and over.
+# **b.** Keeping those of the first epoch would show the same "random" versions over and over. *a:*
+# They are as large as the others. *c:* A frozen trunk learns from nothing.
 # </details>
 #
 # 3. Model A has 337 of 360 validation pictures right, model B 333. Is A better?
+#    - **a** · Yes: 4 more are 4 more.
+#    - **b** · We cannot say: the intervals overlap almost entirely.
+#    - **c** · No: they are equally good.
 #
 # <details><summary>Answer</summary>
 #
-# We cannot say. The 95 % intervals of both are about 5 points wide and overlap almost entirely.
-# Notebook 05 shows the sharper test for two models on the same pictures.
+# **b.** Both 95 % intervals are about 5 points wide. Notebook 05 has the sharper, paired test. *a:*
+# Another draw of pictures could turn the order around. *c:* No evidence of a difference is no
+# evidence that there is none.
 # </details>
 #
-# 4. Why does the control start from random weights but keep the architecture, data and steps?
+# 4. Why does the control keep architecture, data and steps, and change only the weights it starts
+#    from?
+#    - **a** · So that pretraining is the only difference.
+#    - **b** · To save time.
+#    - **c** · Because a smaller network would be unfair to the control.
 #
 # <details><summary>Answer</summary>
 #
-# Then pretraining is the only difference, and the gap is what it brought. Another architecture or
-# budget would mix two causes.
+# **a.** Then the gap is what pretraining brought. *b:* It costs more: nothing is frozen in it. *c:*
+# Any second difference, in favour of either, would mix two causes.
 # </details>
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
 # [Five exercises](exercises/02_feature_extraction.ipynb) check your code and say what is missing. On this

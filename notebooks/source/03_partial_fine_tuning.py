@@ -11,8 +11,10 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 03 · Fine-tune the last blocks
+#
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/03_partial_fine_tuning.ipynb)
 #
 # A linear probe leaves the pretrained trunk as it is. **Fine-tuning** goes on training it on the
 # new pictures. In this notebook only the last blocks train, which is called **partial
@@ -33,18 +35,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -58,7 +66,7 @@ utils.seed_everything(42)
 device = utils.pick_device()
 print(f"device: {device}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The data
 #
 # The charts again, but with half of the training pictures, 20 of each kind, and at 96 pixels. Small
@@ -75,14 +83,14 @@ val_dataloader = data_setup.create_dataloader(splits.val, transform, batch_size=
 print(len(few), "training pictures in", len(train_dataloader), "batches")
 print(len(splits.val), "validation pictures")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Unfreeze by blocks
 #
 # A deep network is a chain of **blocks**. The first ones see edges and colours, later ones see
 # parts and whole things. What is learned first is useful for almost any picture; what comes late
 # is made for the old task. So we unfreeze from the end. `blocks` lists them in forward order.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = model_builder.create_model("efficientnet_lite0", num_classes=12)
 # NBVAL_CHECK_OUTPUT
 for last in range(10):
@@ -91,7 +99,7 @@ for last in range(10):
     first = "the head alone" if last == 0 else f"from {model_builder.blocks(model)[-last].name} on"
     print(f"last={last}  {trainable:>9,} trainable, {trainable / total:4.0%}  {first}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The parameters are not spread evenly: the last three of nine blocks hold four fifths of them. So
 # "we only trained a third of the layers" says little; say the number of parameters, too.
 #
@@ -101,7 +109,7 @@ for last in range(10):
 # whose names begin with `layer4` or `fc`. These are the last block and the head of a ResNet-18. To
 # show the names, random weights will do.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 by_name = model_builder.create_model("resnet18", num_classes=12, weights=None)
 for name, parameter in by_name.named_parameters():
     parameter.requires_grad = name.startswith(("layer4", "fc"))
@@ -113,18 +121,18 @@ print("by name: ", model_builder.count_parameters(by_name))
 print("by block:", model_builder.count_parameters(by_block))
 assert model_builder.count_parameters(by_name) == model_builder.count_parameters(by_block)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Both ways train the same parameters. The names, however, belong to one family of networks.
 #
 # **Predict:** how many parameters does the same recipe unfreeze in our EfficientNet?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 names = [name for name, _ in model.named_parameters()]
 # NBVAL_CHECK_OUTPUT
 print(sum(name.startswith(("layer4", "fc")) for name in names), "of", len(names), "tensors")
 print("for example:", names[0], "and", names[-1])
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # None, and without an error: nothing would train, not even the head. Where you select by name,
 # print the count of trainable parameters before you train. Selecting by blocks needs no names.
 #
@@ -156,11 +164,11 @@ def fine_tune(model, loader=train_dataloader, lr=3e-3, trunk_lr=1e-3, epochs=6, 
     return history, engine.evaluate(model, val_dataloader, device)
 
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** five trainable blocks have 217 times as many parameters as the head alone. How
 # much longer does an epoch take? And which number of blocks is the most accurate?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 sweep = {}
 print("last  trainable  seconds an epoch  validation accuracy")
 for last in (0, 1, 2, 3, 5):
@@ -174,7 +182,7 @@ print(f"{sweep[5][0] / sweep[0][0]:.0f} times the parameters")
 assert sweep[5][1] > 3 * sweep[0][1]
 assert min(result.accuracy for _, _, result, _ in sweep.values()) > 0.6  # guessing: 0.083
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 for last, (_, seconds, result, _) in sweep.items():
     low, high = evaluation.wilson_interval(result.correct, result.total)
@@ -197,7 +205,7 @@ for axis in axes:
 # and another random head would give. For that, we train again with other seeds: the probe and
 # three blocks, each with three sets of training pictures.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 seeds = {}
 for last in (0, 3):
     accuracies = [sweep[last][2].accuracy]
@@ -210,7 +218,7 @@ for last in (0, 3):
     print(f"last={last}: {[round(a, 3) for a in accuracies]}, {mean:.3f} ± {std:.3f}")
 assert seeds[3][0] > seeds[0][0]
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The first number of each row is the run above; the row ends with mean and standard deviation.
 # Three blocks are ahead of the probe on average. Compare that gap with the spread inside the rows,
 # and the gaps of single seeds with each other, before you call it a rule: three seeds are few.
@@ -229,7 +237,7 @@ assert seeds[3][0] > seeds[0][0]
 #
 # **Predict:** our runs take 48 steps. How much of ImageNet's statistics is still there at the end?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 steps = 6 * len(train_dataloader)
 mobile_net = model_builder.create_model("mobilenet_v3_small", 12, weights=None)
 # NBVAL_CHECK_OUTPUT
@@ -245,7 +253,7 @@ for momentum in (0.1, 0.01):
 # mode, with ImageNet's statistics, while the convolutions around it train.
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def batch_norms(model):
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
@@ -267,7 +275,7 @@ for name, history in histories.items():
     last_epoch = history["train_acc"][-1], history["val_acc"][-1]
     print(f"{name:13}  training {last_epoch[0]:.2f}, validation {last_epoch[1]:.2f}")
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 colors, styles = (utils.BLUE, utils.RED, utils.GREEN), ("o-", "s:", "^--")
 for (name, history), color, style in zip(histories.items(), colors, styles, strict=True):
@@ -284,7 +292,7 @@ axis.grid(alpha=0.3)
 # on which others are in its batch.
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def accuracy_with_batch_statistics(model):
     """Evaluate with the trained BatchNorms in training mode; their running values stay."""
     model.eval()
@@ -304,7 +312,7 @@ print(f"momentum 0.01, each batch's statistics: {own:.3f}")
 print(f"BatchNorm frozen, as it is:             {frozen_result.accuracy:.3f}")
 assert own > slow_result.accuracy + 0.05 and frozen_result.accuracy > slow_result.accuracy + 0.05
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # The convolutions had learned the task. Only the running statistics had not caught up: the
 # convolutions before them had moved on, and the statistics were still ImageNet's for the most
 # part. So here is the choice when a part of the trunk trains:
@@ -316,23 +324,23 @@ assert own > slow_result.accuracy + 0.05 and frozen_result.accuracy > slow_resul
 #
 # Between these two, the result is no different here:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 for name, result in (("momentum 0.1", sweep[3][2]), ("frozen", frozen_result)):
     print(f"{name:12}", evaluation.format_accuracy(result.correct, result.total))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## A smaller learning rate for the trunk
 #
 # The head starts from random numbers and has everything to learn. The trunk is good already and
 # should change a little. `parameter_groups` gives the optimizer two groups with a rate each.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 model = build(last=3)
 # NBVAL_CHECK_OUTPUT
 for group in model_builder.parameter_groups(model, lr=1e-3, trunk_lr=1e-4):
     print(f"{group['name']:6} lr {group['lr']:g}  {len(group['params'])} tensors")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # What if the trunk's rate is too large? We first train a probe, so that there is something to lose.
 # From it we go on with three blocks and three rates. BatchNorm is frozen in all of them, so that
 # its trap cannot be the cause of what we see.
@@ -355,7 +363,7 @@ for trunk_lr in (1e-4, 1e-3, 1e-2):
 assert curves[1e-2][-1] < 0.4 < curves[1e-3][-1]
 assert min(curves[1e-4]) > probe_result.accuracy - 0.1
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 colors, styles = (utils.GREEN, utils.BLUE, utils.RED), ("^--", "o-", "s:")
 for (trunk_lr, values), color, style in zip(curves.items(), colors, styles, strict=True):
@@ -378,7 +386,7 @@ axis.grid(alpha=0.3)
 # or ten times the one before, and look at the first epochs. A curve that dips below the probe is
 # a warning; one that stays there is a wreck.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - You unfroze the last blocks, and measured parameters, seconds and accuracy for each number of
@@ -387,45 +395,61 @@ axis.grid(alpha=0.3)
 #   momentum that fits the run, cured it.
 # - You gave trunk and head a learning rate each, and saw a too large one wipe out what was learned.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Check yourself
 #
 # 1. Why do we unfreeze from the end of the network and not from its beginning?
+#    - **a** · The last blocks have the most parameters.
+#    - **b** · The first blocks cannot be trained.
+#    - **c** · Early blocks see edges and colours, of use for any picture; the last ones are made
+#      for the old task.
 #
 # <details><summary>Answer</summary>
 #
-# Early blocks see edges and colours, which are of use for any picture. The last ones are made for
-# the old task. Unfreezing from the end also keeps what is frozen in one piece, so that it has to
-# run only once.
+# **c.** And what is frozen stays in one piece, so that it has to run only once. *a:* Often true,
+# but not a reason: number of parameters is not what limits us. *b:* They can (notebook 04); it
+# costs most there.
 # </details>
 #
-# 2. Training accuracy is 1.00, validation accuracy 0.7. Name two possible causes, and a way to tell
-#    them apart.
+# 2. Training accuracy is 1.00, validation accuracy 0.7. How do you tell overfitting from
+#    BatchNorm's statistics that lag?
+#    - **a** · Train longer.
+#    - **b** · Evaluate with each batch's own statistics: if accuracy jumps up, it was BatchNorm.
+#    - **c** · Look at the training loss.
 #
 # <details><summary>Answer</summary>
 #
-# Overfitting, or BatchNorm's statistics that lag. Evaluate with each batch's own statistics: if
-# accuracy jumps up, it was BatchNorm. Evaluating the *training* pictures in eval mode
-# tells as much: lagging statistics spoil these, too.
+# **b.** Evaluating the *training* pictures in eval mode tells as much: lagging statistics spoil
+# these, too. *a:* Both may change then, and you still do not know which it was. *c:* It is computed
+# in training mode, with the batch's own statistics, so it looks healthy either way.
 # </details>
 #
-# 3. Why does a fifth block cost so much time, although it has fewer parameters than the third?
+# 3. A fifth block has fewer parameters than the third. Why does it cost so much more time?
+#    - **a** · Time goes with the size of the feature maps, and what trains must run again in every
+#      epoch.
+#    - **b** · Its parameters are slower.
+#    - **c** · The optimizer needs more memory for it.
 #
 # <details><summary>Answer</summary>
 #
-# Time goes with the size of the feature maps and with how far gradients must travel, not with the
-# number of parameters. And what is no longer frozen must run again in every epoch.
+# **a.** Gradients must travel further, too, through larger maps. *b:* A multiplication costs the
+# same anywhere; there are more of them where maps are large. *c:* The optimizer's memory goes with
+# parameters, and these are fewer.
 # </details>
 #
 # 4. You select parameters by name, and the loss does not fall. What do you look at first?
+#    - **a** · The learning rate.
+#    - **b** · The number of trainable parameters.
+#    - **c** · The batch size.
 #
 # <details><summary>Answer</summary>
 #
-# The number of trainable parameters. Names differ from network to network, and a name that matches
-# nothing raises no error.
+# **b.** Names differ from network to network, and a name that matches nothing raises no error. *a:*
+# Second: first make sure that there is anything to learn with. *c:* It seldom stops learning
+# altogether.
 # </details>
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
 # [Five exercises](exercises/03_partial_fine_tuning.ipynb) check your code and say what is missing. On this

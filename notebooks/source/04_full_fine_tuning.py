@@ -11,8 +11,10 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 04 · Fine-tune all layers
+#
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/04_full_fine_tuning.ipynb)
 #
 # Now nothing is frozen. All layers may adapt, which is the most powerful form of transfer, the most
 # expensive one, and the easiest to spoil. This notebook shows the usual means to do it with care,
@@ -34,18 +36,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -61,7 +69,7 @@ utils.seed_everything(42)
 device = utils.pick_device()
 print(f"device: {device}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The data
 #
 # As in notebook 03: 20 training pictures of each kind of chart, at 96 pixels, so that many runs fit
@@ -77,7 +85,7 @@ val_dataloader = data_setup.create_dataloader(splits.val, transform, batch_size=
 print(len(few), "training pictures in", len(train_dataloader), "batches")
 print(len(splits.val), "validation pictures")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## What it costs
 #
 # Training keeps more in memory than the model. For the backward pass it keeps the **activations**:
@@ -111,7 +119,7 @@ def activation_bytes(model, images):
     return sum(size for address, size in kept.items() if address not in parameters)
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 images, _ = next(iter(train_dataloader))
 activations = {}
 for last in (0, 3, 9):
@@ -123,7 +131,7 @@ for last in (0, 3, 9):
     print(f"activations of a batch {activations[last]:5.1f} MB")
 assert activations[9] > 5 * activations[3] > 25 * activations[0]
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The early blocks have hardly any parameters, but large feature maps: that is where memory goes. It
 # also grows with the batch and the area of the picture, so a smaller batch is the first thing to
 # try where memory runs out.
@@ -138,7 +146,7 @@ assert activations[9] > 5 * activations[3] > 25 * activations[0]
 # epochs, a cosine smoothly.
 
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def rates_by_block(**rates):
     groups = model_builder.parameter_groups(build(), lr=1e-3, **rates)
     return [group["lr"] for group in groups]
@@ -171,7 +179,7 @@ print("warm-up and cosine, first and last:  ", f"{cosine[0]:.1e} {cosine[-1]:.1e
 # The 32 batches are those of the runs below. `StepLR` asks you when to drop and by how much;
 # warm-up and cosine need only the number of batches, so we use them from here on.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 axes[0].plot([1e-3] * 10, "o-", color=utils.BLUE, label="one rate")
 axes[0].plot([two[0]] * 9 + [two[1]], "s--", color=utils.ORANGE, label="two rates")
@@ -184,7 +192,7 @@ axes[1].set(xlabel="Batch", ylabel="Learning rate")
 for axis, place in zip(axes, ("upper left", "upper right"), strict=True):
     axis.legend(loc=place)
     axis.grid(alpha=0.3)
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Left: the rate of each block under three recipes, on a log scale. Right: a rate over the batches.
 #
 # ## All at once, or probe first?
@@ -214,11 +222,11 @@ def note(name, model, start):
     print(f"{name:24} {seconds:5.1f} s  {evaluation.format_accuracy(correct, total)}")
 
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** both runs train all layers for four epochs at the same rate. Which one is ahead after
 # the first epoch, and which one at the end?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 runs = {}  # name -> seconds and validation result; `note` fills it
 start = time.perf_counter()
 at_once = build()
@@ -228,7 +236,7 @@ note("at once", at_once, start)
 # %% [markdown]
 # Now the probe, and the same fine-tuning from there.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 start = time.perf_counter()
 model = build(last=0)
 fine_tune(model, epochs=12, lr=1e-2)
@@ -238,7 +246,7 @@ curve_probe_first = fine_tune(model, watch=val_dataloader, lr=1e-3)["val_acc"]
 note("probe first", model, start)
 assert curve_probe_first[0] > curve_at_once[0] + 0.08
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
 first = [runs["probe"][1].accuracy, *curve_probe_first]
 axis.plot(range(5), first, "o-", color=utils.BLUE, label="probe first (LP-FT)")
@@ -247,7 +255,7 @@ axis.set(xlabel="Epochs with all layers", ylabel="Validation accuracy", ylim=(0,
 axis.set_xticks(range(5))
 axis.legend(loc="lower right")
 axis.grid(alpha=0.3)
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Validation accuracy after each epoch with all layers; LP-FT begins at the probe's own accuracy
 # (epoch 0). At once, the first epoch goes into undoing the harm of a random head; LP-FT is far
 # ahead there. At the end, fine-tuning at once has caught up. Compare the two intervals printed
@@ -310,7 +318,7 @@ adamw, layer_decay, sgd = (relative for relative, _ in moved.values())
 assert adamw[-1] > 4 * adamw[0] and layer_decay[-1] > 30 * layer_decay[0]
 assert sum(sgd[:4]) > sum(sgd[-4:])  # the other way round
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 colors, styles = (utils.BLUE, utils.GREEN, utils.RED), ("o-", "^:", "s--")
 for (name, values), color, style in zip(moved.items(), colors, styles, strict=True):
@@ -321,7 +329,7 @@ for axis, label in zip(axes, labels, strict=True):
     axis.set(yscale="log", xlabel="Block, from input to head", ylabel=label, xticks=range(9))
     axis.legend()
     axis.grid(alpha=0.3)
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Left: how far each block moved, relative to its size, on a log scale. Right: the change of a
 # single weight (root mean square). With AdamW, early blocks do move least, as the saying has it.
 # But with SGD it is the other way round: there they move most. So the pictures do not decide this
@@ -331,7 +339,7 @@ for axis, label in zip(axes, labels, strict=True):
 #   learning rate, whatever the gradient, in every block: with one rate, the line on the right is
 #   nearly level. Early weights are larger, so that the same step is a smaller part of them:
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 sizes = []
 for block in model_builder.blocks(build()):
     weights = torch.cat([p.detach().flatten() for p in block.parameters if p.ndim > 1])
@@ -342,7 +350,7 @@ print(f"largest over smallest: weights {max(sizes) / min(sizes):.0f}, ", end="")
 print(f"their change {max(change) / min(change):.1f}")
 assert max(sizes) / min(sizes) > 3 * max(change) / min(change)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # - **SGD multiplies the gradient itself by the rate.** Gradients do reach the early blocks, and for
 #   their size they get large ones: all pictures and all positions in them add up there.
 #
@@ -356,7 +364,7 @@ assert max(sizes) / min(sizes) > 3 * max(change) / min(change)
 # stage ([Howard and Ruder, 2018](https://arxiv.org/abs/1801.06146)). While most blocks are frozen,
 # their work is done once, so that only the last stage has the full price.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 start = time.perf_counter()
 model = build(last=0)
 for last, epochs in ((0, 6), (2, 2), (4, 2), (9, 2)):
@@ -365,14 +373,14 @@ for last, epochs in ((0, 6), (2, 2), (4, 2), (9, 2)):
     print(f"last={last}: {sum(history['seconds']) / epochs:.2f} s an epoch")
 note("gradual", model, start)
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Augmentation and weight decay
 #
 # Two means against overfitting. **Augmentation** shows each picture in a new version in every
 # epoch: cropped, mirrored, with other colours. Is each of these right for charts? A mirrored bar
 # chart is still a bar chart, so yes; for photos of letters it would not be.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 augment = data_setup.create_transform("efficientnet_lite0", size=96, augment=True)
 augmented = data_setup.create_dataloader(few, augment, shuffle=True, seed=0)
 start = time.perf_counter()
@@ -381,14 +389,14 @@ history = fine_tune(model, loader=augmented, lr=1e-3)
 note("at once, augmented", model, start)
 print(f"accuracy on its (augmented) training pictures: {history['train_acc'][-1]:.2f}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Weight decay** pulls each weight towards zero a little at every step. It is meant for weight
 # matrices; `parameter_groups` spares biases and BatchNorm. How much does it do in a run this short?
 # For that no training is needed, only arithmetic.
 #
 # **Predict:** with a weight decay of 0.05, by how much does a weight shrink in one of our runs?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 for group in model_builder.parameter_groups(model, lr=1e-3, weight_decay=0.05):
     print(f"{group['name']:16} {len(group['params']):3} tensors, decay {group['weight_decay']}")
 shrunk = 1.0
@@ -397,7 +405,7 @@ for rate in cosine:
 # NBVAL_CHECK_OUTPUT
 print(f"after {len(cosine)} batches a weight keeps {shrunk:.2%} of its size")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # By less than a thousandth: nothing that could show. Weight decay is a matter of long runs. In a
 # fine-tuning of a few epochs you need not search for its best value.
 #
@@ -407,7 +415,7 @@ print(f"after {len(cosine)} batches a weight keeps {shrunk:.2%} of its size")
 #
 # ## All runs beside each other
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 names = sorted(runs, key=lambda name: runs[name][1].accuracy)
 figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
 for place, name in enumerate(names):
@@ -432,7 +440,7 @@ axis.grid(alpha=0.3, axis="x")
 # LP-FT and gradual unfreezing spare you the dip at the start. And all this says nothing about other
 # data: more pictures, larger ones or more epochs can change it.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Recap
 #
 # - You counted what full fine-tuning costs: activations of the early blocks fill the memory.
@@ -440,45 +448,61 @@ axis.grid(alpha=0.3, axis="x")
 #   augmented, and compared the results with their intervals.
 # - You measured how far each block moved, and found optimizer and learning rates behind it.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Check yourself
 #
-# 1. Why does unfreezing the early blocks, with few parameters, cost so much memory?
+# 1. The early blocks have few parameters. Why does unfreezing them cost so much memory?
+#    - **a** · Their gradients are larger.
+#    - **b** · Their feature maps are large, and are kept until the backward pass.
+#    - **c** · AdamW keeps two values for each of them.
 #
 # <details><summary>Answer</summary>
 #
-# Their feature maps are large, and all of them must be kept until the backward pass.
+# **b.** Activations, not parameters, fill the memory. *a:* A gradient has the shape of its
+# parameter, and these are few. *c:* True of all parameters, and little for so few.
 # </details>
 #
 # 2. Why can a random head harm a good trunk?
+#    - **a** · Its outputs are too large.
+#    - **b** · It makes BatchNorm's statistics wrong.
+#    - **c** · The trunk's gradient passes through it, and pulls the features where nothing is to be
+#      gained.
 #
 # <details><summary>Answer</summary>
 #
-# The gradient for the trunk passes through the head. While the head is random, that gradient pulls
-# the features in directions that mean nothing for the task. A probe first, a warm-up, a smaller
-# rate for the trunk, or gradual unfreezing all lessen this.
+# **c.** A probe first, a warm-up, a smaller rate for the trunk, or gradual unfreezing all lessen
+# this. *a:* A new layer's outputs start small. *b:* These are computed before the head, from the
+# pictures.
 # </details>
 #
 # 3. Somebody shows that early layers moved by 0.5 % only, and concludes that they did not matter.
 #    What do you reply?
+#    - **a** · With AdamW, that follows from rate, steps and size of the weights; freeze them and
+#      compare.
+#    - **b** · Right: a small change is of no use.
+#    - **c** · They would have moved more with a larger batch.
 #
 # <details><summary>Answer</summary>
 #
-# With AdamW, the relative update follows from the rate, the number of steps and the size of the
-# weights, in any block. It does not tell what the change is good for. To learn whether a block
-# matters, freeze it and compare.
+# **a.** How far a block moved does not tell what the move was good for. *b:* Small changes of early
+# layers reach all later ones. *c:* Fewer steps an epoch: rather less. And it would not answer the
+# question.
 # </details>
 #
 # 4. Of seven recipes on the same 360 validation pictures, the best is two points ahead. Is it the
 #    best recipe?
+#    - **a** · Yes, it won.
+#    - **b** · We do not know.
+#    - **c** · Yes, if its training accuracy is the best, too.
 #
 # <details><summary>Answer</summary>
 #
-# We do not know. The intervals are wider than two points, and the best of seven is flattered by
-# chance. More seeds, and pictures that took no part in the choice, would tell.
+# **b.** The intervals are wider than two points, and the best of seven is flattered by chance. More
+# seeds, and pictures that took no part in the choice, would tell. *a:* One of seven always wins,
+# even where all are equal. *c:* Training accuracy tells who learns by heart.
 # </details>
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
 #
 # [Five exercises](exercises/04_full_fine_tuning.ipynb) check your code and say what is missing. On this

@@ -11,8 +11,10 @@
 #     name: python3
 # ---
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # # 05 · Evaluate: what may we claim?
+#
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/05_evaluation.ipynb)
 #
 # Four notebooks made choices on the validation split. Now the test split is opened, once. We read
 # the whole ladder of strategies, and ask of two rungs all that one should ask before relying on a
@@ -35,18 +37,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -68,7 +76,7 @@ utils.seed_everything(42)
 device = utils.pick_device()
 print(f"device: {device}")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The ladder
 #
 # Five strategies, one architecture, one data set, from random weights to everything trained. Each
@@ -101,7 +109,7 @@ def column(runs, name):
 def mean(runs, name):
     return float(np.mean(column(runs, name)))
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def interval(runs, split):
     """Return the 95 % interval of the seeds' mean accuracy, for the pictures of one split."""
     total = int(runs[0][f"{split}_total"])
@@ -122,7 +130,7 @@ def show(ladder, split):
 charts = read_ladder("charts")
 show(charts, "test")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # *Seconds* are processor time of the whole command, *MB* the most memory that it held. The probe,
 # called `feature_extraction` on the command line, is cheapest by far.
 #
@@ -134,7 +142,7 @@ show(charts, "test")
 # **Predict:** charts are far from the photos of ImageNet; ants and bees are such photos. Which
 # rungs change places?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 hymenoptera = read_ladder("hymenoptera")
 show(hymenoptera, "val")
 assert [hymenoptera["full"][0][f"{split}_total"] for split in ("val", "test")] == ["153", "49"]
@@ -144,7 +152,7 @@ for ladder, split in [(charts, "test"), (hymenoptera, "val")]:
     scratch, probe = (interval(ladder[name], split) for name in ("scratch", "feature_extraction"))
     assert scratch[1] < probe[0]
 
-# %%
+# %% alt="Accuracy of the five strategies on charts and on ants and bees: one point a run, and as a bar the 95 % interval of their mean." slideshow={"slide_type": "subslide"}
 figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained", sharey=True)
 for axis, ladder, split in [(axes[0], charts, "test"), (axes[1], hymenoptera, "val")]:
     for row, runs in enumerate(ladder.values()):
@@ -163,7 +171,7 @@ axes[0].invert_yaxis()
 # A caveat: ImageNet *has* ants and bees among its 1,000 classes. Pretraining has seen what we test
 # on, so the right half says how well features are reused, not how well they reach new classes.
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Two rungs, live
 #
 # To look closer we need models. The probe and the partial one are cheap enough to train here, with
@@ -185,7 +193,7 @@ def fine_tune(dataloader, classes, strategy, seed=0):
     engine.train(model, dataloader, optimizer=optimizer, verbose=False, **options)
     return model
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 splits = data_setup.load("charts")
 transform = data_setup.create_transform("efficientnet_lite0", size=128)
 val_dataloader = data_setup.create_dataloader(splits.val, transform)
@@ -196,13 +204,13 @@ for name, strategy in {"probe": "feature_extraction", "partial": "partial"}.item
     val[name] = engine.predict(models[name], val_dataloader, device)
     print(f"{name:<8} validation", evaluation.format_accuracy(val[name].correct, 360))
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # By validation we would choose the partial model. The choice is made, so the test split may be
 # opened.
 #
 # **Predict:** both runs are new. Will they come out within a point or two of the table?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def predict(pictures):
     dataloader = data_setup.create_dataloader(pictures, transform)
     return {name: engine.predict(model, dataloader, device) for name, model in models.items()}
@@ -214,14 +222,14 @@ for name, strategy in {"probe": "feature_extraction", "partial": "partial"}.item
     print(f"{name:<8} test {text}, the table's mean {mean(charts[strategy], 'test'):.3f}")
     assert abs(test[name].accuracy - mean(charts[strategy], "test")) < 0.035
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # They do: that is what the table's ± promised.
 #
 # ## Which mistakes?
 #
 # A **confusion matrix** counts each true class (row) by the answer (column).
 
-# %%
+# %% alt="Confusion matrix of the 12 kinds of chart; nearly all of the counts are on the diagonal." slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 5.4), layout="constrained")
 shown = {"display_labels": splits.class_names, "xticks_rotation": 60, "colorbar": False}
 labels, predicted = test["partial"].labels, test["partial"].predicted
@@ -234,14 +242,14 @@ assert counts.sum() == 720 and counts.trace() == test["partial"].correct
 # histograms, lines and areas. For each class, **recall** asks how many of its pictures were found,
 # and **precision** how many of the answers that name it were right.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 print(evaluation.per_class_table(labels, predicted, splits.class_names))
 
 # %% [markdown]
 # Look at the intervals before you call a class hard: 60 pictures leave some ten points of room, and
 # most classes overlap. Now the mistakes of which the model is surest.
 
-# %%
+# %% alt="Six test charts that the model got wrong, each with its answer, the answer's probability and the truth." slideshow={"slide_type": "subslide"}
 confidence = test["partial"].probabilities.max(dim=1).values
 worst = torch.where(predicted == labels, 0, confidence).topk(6).indices.tolist()
 utils.plot_predictions(
@@ -251,7 +259,7 @@ utils.plot_predictions(
     splits.class_names,
 );
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Above each: the answer, its probability, and the truth below. Pictures like these are where to
 # look for wrong labels first, then for what the training set lacks.
 #
@@ -265,7 +273,7 @@ utils.plot_predictions(
 # **Predict:** partial against probe; and the probe against a probe that differs by its seed alone.
 # Which comparison finds a difference?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 train_dataloader = data_setup.create_dataloader(splits.train, transform, shuffle=True, seed=1)
 again = fine_tune(train_dataloader, 12, train.STRATEGIES["feature_extraction"], seed=1)
 test_dataloader = data_setup.create_dataloader(splits.test, transform)
@@ -281,7 +289,7 @@ for a, b in [("partial", "probe"), ("probe, seed 1", "probe")]:
 assert intervals["partial"][0] > 0.01
 assert intervals["probe, seed 1"][0] < 0.005 and intervals["probe, seed 1"][1] > -0.005
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The first interval lies clearly above zero. The second reaches to zero: two seeds make models that
 # disagree on some pictures, and that is all. A table of single runs would have ranked them.
 #
@@ -293,7 +301,7 @@ assert intervals["probe, seed 1"][0] < 0.005 and intervals["probe, seed 1"][1] >
 # gap between confidence and accuracy. **Temperature scaling** divides all logits by one number T,
 # fitted on validation: above 1 it makes the model more modest, below 1 bolder. No answer changes.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 shifted_pictures = data_setup.load_split(splits.folder / "shifted", splits.class_names)
 shifted = predict(shifted_pictures)
 ece, scaled, change = evaluation.expected_calibration_error, {}, {}
@@ -305,7 +313,7 @@ for name in models:
         change[name, split] = after - before
         print(f"{name:<8} T = {T:.2f}, {split:<8} ECE {before:.3f} -> {after:.3f}")
 
-# %%
+# %% alt="Three reliability diagrams of the probe: test, with points above the diagonal; test with T fitted, near it; shifted with T fitted, below it." slideshow={"slide_type": "subslide"}
 evaluation.plot_reliability(
     {
         "Test": (test["probe"].probabilities, labels),
@@ -315,7 +323,7 @@ evaluation.plot_reliability(
 )
 assert change["probe", "shifted"] > 0  # bolder, where it should be more modest
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The probe's points lie above the diagonal: a head stopped after 20 epochs is too modest, so T is
 # below 1.
 # On the test split the correction helps. The third panel shows pictures in styles that training
@@ -330,7 +338,7 @@ assert change["probe", "shifted"] > 0  # bolder, where it should be more modest
 #
 # **Predict:** which strategy loses fewest points from test to shifted here?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 for strategy, runs in charts.items():
     test_mean, shifted_mean = mean(runs, "test"), mean(runs, "shifted")
     low, high = interval(runs, "shifted")
@@ -346,7 +354,7 @@ assert mean(charts["full"], "shifted") > mean(charts["feature_extraction"], "shi
 #
 # One average hides where a model fails. Here are the two live models on each style.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 styles = np.array([path.stem.split("_")[1] for path, _ in shifted_pictures.samples])
 print("pictures of a style:", set(np.unique(styles, return_counts=True)[1].tolist()))
 for style in np.unique(styles):
@@ -354,7 +362,7 @@ for style in np.unique(styles):
     print(f"{style:<12}", *(f"{name} {cell[styles == style].float().mean():.2f}"
                            for name, cell in zip(shifted, cells)), sep="  ")
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # With 36 pictures of a style, only large gaps mean something.
 #
 # ## Where does it look?
@@ -380,11 +388,11 @@ def stamp(image):
     image[:, -40:, -40:] = torch.stack([checks, checks, torch.ones(40, 40)])
     return image
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** both probes then see bar charts that bear the logo. How many does each still call
 # bars?
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 few = only(splits.train.few(10), ["bar", "histogram"])
 trapped = [(stamp(image) if label == 1 else image, label) for image, label in few]
 bars = [image for image, label in only(splits.test, ["bar", "histogram"]) if label == 0]
@@ -399,13 +407,13 @@ for name, pictures in {"no logos": few, "logos on histograms": trapped}.items():
           f"evidence in the corner {corner:.2f}")
 assert own.accuracy == 1 and result.accuracy < 0.4 and corner > 0.4
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 images = [stamp(image) for image in bars[:6]]
 titles = ["no logos in training"] * 6 + ["logos in training"] * 6
 maps = heat["no logos"][:6] + heat["logos on histograms"][:6]
 evaluation.plot_grad_cam(images + images, maps, titles);
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # Bar charts that bear the logo, with the evidence for *histogram* in orange. In the upper row, the
 # probe from clean pictures finds what evidence there is between and above the bars, and none in the
 # corner. Below, the trapped one looks at the logo, and calls most of these bars histograms, though
@@ -417,7 +425,7 @@ evaluation.plot_grad_cam(images + images, maps, titles);
 #
 # A model may **abstain**: answer where it is confident, and leave the others to a person.
 
-# %%
+# %% alt="Accuracy of the answers against the share of the test pictures answered: for probe and partial, accuracy rises as the share falls." slideshow={"slide_type": "subslide"}
 figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
 for name, color, line in [("probe", utils.ORANGE, "--"), ("partial", utils.BLUE, "-")]:
     sure = test[name].probabilities.max(dim=1).values
@@ -428,7 +436,7 @@ axis.set(xlabel="Share of the test pictures answered", ylabel="Accuracy of the a
 axis.grid(alpha=0.3)
 axis.legend();
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # Read from right to left: whoever answers fewer pictures is right more often. But a softmax must
 # name one of 12 classes, even for a portrait. We set the threshold on validation, so that 90 % of
 # its charts are answered.
@@ -436,7 +444,7 @@ axis.legend();
 # **Predict:** of crops from photos, noise and plain pages, which belong to no class, how many get
 # an answer?
 
-# %%
+# %% alt="Nine pictures that belong to no class: three crops from photos, three of noise, three plain pages." slideshow={"slide_type": "subslide"}
 rng = np.random.default_rng(0)
 hopper = Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)).convert("RGB")
 photos = [hopper, *(Image.fromarray(pixels) for pixels in load_sample_images().images)]
@@ -457,7 +465,7 @@ foreign = {
 samples = [picture for pictures in foreign.values() for picture in pictures[:3]]
 utils.plot_images(samples, [kind for kind in foreign for _ in range(3)], columns=9);
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 answered = {}
 for name, model in models.items():
     threshold = val[name].probabilities.max(dim=1).values.quantile(0.1)
@@ -472,7 +480,7 @@ for name, model in models.items():
     assert accuracy > test[name].accuracy
 assert answered["probe", "photos"] > 0.5
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # The probe answers most of the photo crops, and confidently: softmax confidence compares the 12
 # classes with one another and never asks "or none of these?". The threshold still earns something
 # on charts: what is answered is right more often. The partial model lets fewer through, but nobody
@@ -483,7 +491,7 @@ assert answered["probe", "photos"] > 0.5
 #
 # First, what the guide leans on.
 
-# %%
+# %% slideshow={"slide_type": "subslide"}
 def gain(a, b):
     """Return how much better a is than b: on charts (test), on ants and bees (validation)."""
     return (
@@ -501,7 +509,7 @@ assert min(gain("feature_extraction", "scratch")) > 0.15
 assert gain("partial", "feature_extraction")[0] > 0.02 > gain("partial", "feature_extraction")[1]
 assert abs(gain("full", "partial")[0]) < 0.03
 
-# %% [markdown]
+# %% [markdown] slideshow={"slide_type": "slide"}
 # | Your domain | Few labels (up to about 50 a class) | More labels, more time |
 # |---|---|---|
 # | near ImageNet's photos | probe; stop there unless validation says more | then partial |
@@ -519,25 +527,50 @@ assert abs(gain("full", "partial")[0]) < 0.03
 #
 # ## Check yourself
 #
-# 1. Model A is right on 690 of 720 test pictures, B on 683. What must you know to compare them?
+# 1. Model A is right on 690 of 720 test pictures, B on 683. What else must you know to compare
+#    them?
+#    - **a** · Nothing: 690 is more.
+#    - **b** · Their training accuracies.
+#    - **c** · How many each gets right alone, and how much other seeds vary.
 #
-# <details><summary>Answer</summary>How many each gets right alone, and how much other seeds
-# vary.</details>
+# <details><summary>Answer</summary>
 #
-# 2. Why fit the temperature on validation and not on test?
+# **c.** The pictures on which both agree say nothing about the difference. *a:* Chance alone gives
+# such gaps. *b:* They say how well each knows the pictures it has seen.
+# </details>
 #
-# <details><summary>Answer</summary>It is a choice made by looking at labels. Made on the test
-# split, the error reported for it would be too small.</details>
+# 2. Why is the temperature fitted on validation and not on test?
+#    - **a** · The test split is too small.
+#    - **b** · It is a choice made by looking at labels.
+#    - **c** · The test split is shifted.
+#
+# <details><summary>Answer</summary>
+#
+# **b.** Made on the test split, the calibration error reported for it would be too small. *a:* It
+# is twice as large here, and size is not the point. *c:* Only the split of that name is.
+# </details>
 #
 # 3. Grad-CAM lights up the right object. Is the model right for the right reason?
+#    - **a** · Not proved: change the suspected cause and test.
+#    - **b** · Yes, it looks at the object.
+#    - **c** · Yes, if the probability is high as well.
 #
-# <details><summary>Answer</summary>Not proved. It shows coarsely where evidence lies. Change the
-# suspected cause and test.</details>
+# <details><summary>Answer</summary>
+#
+# **a.** The map shows coarsely where evidence lies, not what it is. *b:* A logo *on* the object
+# lights up at the same place. *c:* A shortcut makes models confident.
+# </details>
 #
 # 4. You now prefer another rung, having seen its test accuracy. What is that test split now?
+#    - **a** · Still a test split: nothing was trained on it.
+#    - **b** · A training split.
+#    - **c** · A validation split.
 #
-# <details><summary>Answer</summary>A validation split. For an honest figure you need new
-# pictures.</details>
+# <details><summary>Answer</summary>
+#
+# **c.** For an honest figure you need new pictures. *a:* A choice was made by it; notebook 08
+# measures what that is worth. *b:* No weights were fitted to it.
+# </details>
 #
 # ## Exercises
 #

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 06 · Train on your own photos
 #
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/06_your_own_photos.ipynb)
+#
 # The lessons so far had clean data. A real folder holds a web page named `.jpg`, a photo three
 # times over, and a bee among the ants. Go the whole way from such a folder to a model in use.
 #
@@ -33,18 +35,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -178,7 +186,8 @@ if made_here:
 # a site sends when a photo is gone. *Same file* compares bytes. *Nearly the same* compares a
 # **difference hash**: reduce the picture to a small grid, and note where it gets lighter and where
 # darker. That survives another size, compression and brightness, and the mirror image is compared
-# too. It does not find a crop, or a second photo of the same scene.
+# too. It does not find a crop, or a second photo of the same scene. The unusual formats stay:
+# `load_image` reads them as upright RGB.
 
 # %%
 pairs = [group[:2] for group in report.copies[:6]]
@@ -201,10 +210,10 @@ print(f"{len(pairs)} of {len(report.copies)} groups of copies")
 # %%
 def straddling(report, splits):
     """Count the groups of copies that are in more than one split."""
-    where = {path: split for split in (splits.train, splits.val, splits.test)
-             for path, _ in split.samples}
+    where = {path: part for part in (splits.train, splits.val, splits.test)
+             for path, _ in part.samples}
     found = [{where[p.path] for p in group if p.path in where} for group in report.copies]
-    return sum(len(splits) > 1 for splits in found)
+    return sum(len(parts) > 1 for parts in found)
 
 
 with warnings.catch_warnings(record=True) as caught:  # load warns of unusable files
@@ -458,7 +467,7 @@ assert difference < 1e-3 and checkpoint["class_names"] == class_names
 #
 # Here a chart that is drawn now; on your own folder, a test picture.
 
-# %%
+# %% alt="The new picture, with the model's answer above it."
 photo = splits.test.samples[0][0]
 if made_here:
     photo = work / "new.png"
@@ -498,7 +507,8 @@ utils.plot_images([image], [class_names[int(answer.argmax())]], columns=1)
 # %%
 images = torch.stack([transform(data_setup.load_image(p)) for p, _ in checked_test.samples[:32]])
 try:
-    exported = export.export_model(loaded, checkpoint["transform"], class_names, work / "export")
+    target, preset = work / "export", checkpoint["transform"]
+    exported = export.export_model(loaded, preset, class_names, target, overwrite=True)
     rows = export.compare(loaded, exported, images, runs=10)
     print(export.table(rows))
     assert max(row.largest_difference for row in rows) < export.TOLERANCE
@@ -530,28 +540,55 @@ except ImportError as error:  # the packages are missing, or this PyTorch is too
 # ## Check yourself
 #
 # 1. Why remove near-copies before splitting, not after?
+#    - **a** · It is faster.
+#    - **b** · After it, a picture and its copy may already be in different splits.
+#    - **c** · After it, the classes are unbalanced.
 #
-# <details><summary>Answer</summary>After it, a picture and its copy may already be in different
-# splits, and the test asks what training has shown.</details>
+# <details><summary>Answer</summary>
+#
+# **b.** The test then asks what training has shown. *a:* The same work either way. *c:* A few
+# copies change little there.
+# </details>
 #
 # 2. The model disagrees with 20 validation labels. You look at these and correct 12. Is its new
 #    accuracy honest?
+#    - **a** · Yes: wrong labels were corrected.
+#    - **b** · Yes, if somebody else looked at them.
+#    - **c** · No: nobody looked for wrong labels with which the model agrees.
 #
-# <details><summary>Answer</summary>No: nobody has looked for wrong labels with which the model
-# agrees. Look at all pictures, or at a random part.</details>
+# <details><summary>Answer</summary>
 #
-# 3. Two photos of the same bird, taken a second apart. Does the audit find them? What can you do?
+# **c.** Look at all pictures, or at a random part. *a:* Only those whose correction helps the
+# model. *b:* A second person helps with hard labels, not with the choice of the pictures.
+# </details>
 #
-# <details><summary>Answer</summary>No, their pixels differ. Make the folders train, val and test
-# yourself, and keep each bird, day or photographer in one of them.</details>
+# 3. Two photos of the same bird, taken a second apart, land in training and test. Who notices?
+#    - **a** · You, if you split by bird, day or photographer yourself.
+#    - **b** · The audit: they are near-copies.
+#    - **c** · `data_setup.load`: it keeps copies together.
+#
+# <details><summary>Answer</summary>
+#
+# **a.** Make the folders train, val and test, and keep each bird in one of them. *b:* Their pixels
+# differ, and so do their hashes. *c:* It compares bytes.
+# </details>
 #
 # 4. Your site's placeholder occurs three times in one class. The audit calls it copies and keeps
 #    one. What do you do?
+#    - **a** · Nothing: one picture does no harm.
+#    - **b** · Delete that one in the cleaned copy.
+#    - **c** · Delete it in the original folder.
 #
-# <details><summary>Answer</summary>Delete that one in the cleaned copy. The audit proposes, a
-# person who looks decides.</details>
+# <details><summary>Answer</summary>
+#
+# **b.** The audit proposes; a person who looks decides. *a:* A model can learn it, and your site
+# will send it again. *c:* The originals stay as they are: one day you may want to look again.
+# </details>
 #
 # ## Exercises
+#
+# [Four exercises](exercises/06_your_own_photos.ipynb) check your code and say what is missing. On this
+# page, change one thing, say first what you expect, then run:
 #
 # 1. Send 25 % of the pictures to wrong folders. Which share do the first 15 % hold? What is gained?
 # 2. `audit.scan(FOLDER, nearly=0.5)`: which of the new pairs are false?

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # 08 · Catch five bugs that flatter or spoil a result
 #
+# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/08_bug_clinic.ipynb)
+#
 # None of these bugs stops a program. Each is found in published lessons, and each gives a number
 # that looks fine. Here we commit them on purpose and measure what each costs on our data.
 #
@@ -32,18 +34,24 @@
 # notebook runs alone, as on Colab.
 
 # %%
-import subprocess
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from runpy import run_path
+from shutil import unpack_archive
+from urllib.request import urlretrieve
 
-REPOSITORY = "https://github.com/your-account/pytorch-transfer-learning"
-folders = [Path.cwd(), *Path.cwd().parents]
-root = next((folder for folder in folders if (folder / "going_modular").is_dir()), None)
-if root is None:
-    root = Path.cwd() / "pytorch-transfer-learning"
-    subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, root], check=True)
-    pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "-r"]
-    subprocess.run([*pip_install, root / "requirements.txt"], check=True)
+REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
+fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
+root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
+if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
+    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
+    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
+        with suppress(OSError):
+            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
+    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
+    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
 sys.path.insert(0, str(root))
 
 # %%
@@ -310,19 +318,40 @@ print(*(f"{name}: {100 * error:.1f} points" for name, error in errors.items()), 
 # ## Check yourself
 #
 # 1. A paper reports 0.8561 on 75 test pictures. What is odd?
+#    - **a** · It is too high.
+#    - **b** · Nothing.
+#    - **c** · No count of 75 gives it.
 #
-# <details><summary>Answer</summary>No count of 75 gives it: 64 / 75 is 0.8533 and 65 / 75 is
-# 0.8667. It is probably a mean of batch means.</details>
+# <details><summary>Answer</summary>
+#
+# **c.** 64 / 75 is 0.8533 and 65 / 75 is 0.8667: it is probably a mean of batch means. *a:* An
+# interval from 75 pictures holds far more. *b:* Count pictures, and accuracies can only be
+# fractions of 75.
+# </details>
 #
 # 2. You pick the best epoch on validation and report its validation accuracy. Is that bug 2?
+#    - **a** · Yes, with epochs for models.
+#    - **b** · No: it is one model.
+#    - **c** · No: nothing was picked by the test split.
 #
-# <details><summary>Answer</summary>Yes, with epochs for models. Report the test accuracy of the
-# epoch that you picked.</details>
+# <details><summary>Answer</summary>
+#
+# **a.** Report the test accuracy of the epoch that you picked. *b:* Each epoch is a candidate; you
+# took the luckiest. *c:* The same bug with another split: the figure that chose is the figure
+# reported.
+# </details>
 #
 # 3. Training and use share the same wrong normalisation. Why fix it all the same?
+#    - **a** · Accuracy is at the level of guessing.
+#    - **b** · The trunk learned from the right one, and the next person will use the weights'
+#      transform.
+#    - **c** · It makes training slower.
 #
-# <details><summary>Answer</summary>The next person will take the transform from the weights, and
-# then the two differ. And what the trunk knows was learned with the right one.</details>
+# <details><summary>Answer</summary>
+#
+# **b.** Then training and use differ, and that is the expensive case. *a:* Much less happens while
+# both are wrong alike: that is why nobody notices. *c:* The arithmetic is the same.
+# </details>
 #
 # ## Exercises
 #

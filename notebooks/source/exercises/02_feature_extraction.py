@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 02 · Practise freezing, counting and doing work once
 
 # %%

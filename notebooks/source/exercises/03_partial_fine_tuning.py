@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 03 · Practise unfreezing blocks and keeping BatchNorm in view
 
 # %%

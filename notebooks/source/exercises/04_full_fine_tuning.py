@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 04 · Practise costs, rates, schedules and a probe first
 
 # %%

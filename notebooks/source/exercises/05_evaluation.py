@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 05 · Practise saying what a result allows you to claim
 
 # %%

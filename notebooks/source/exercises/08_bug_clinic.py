@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-
-# %% [markdown]
 # # 08 · Practise finding bugs that stop no program
 #
 # Each function below runs, gives a number that looks fine, and has one bug. Find it and repair it:

@@ -1,0 +1,283 @@
+"""Several processes train as one does: the same history and weights, whatever each one's share."""
+
+import multiprocessing
+import os
+import queue
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.ops import StochasticDepth
+
+from going_modular import checkpoints, distributed, engine, frozen, train, utils
+
+ROOT = Path(__file__).parent.parent
+# A server that has imported everything forks processes in milliseconds; Windows has none.
+METHODS = multiprocessing.get_all_start_methods()
+CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
+CONTEXT.set_forkserver_preload(["going_modular.train"])
+
+
+class Small(nn.Module):
+    """All that mixes rows or draws numbers for them: BatchNorm, dropout, stochastic depth."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6))
+        self.depth, self.dropout = StochasticDepth(0.3, "row"), nn.Dropout2d(0.2)
+        self.head = nn.Sequential(
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3)
+        )
+
+    def forward(self, images):
+        values = self.trunk(images)
+        values = values + self.depth(self.block(values))
+        return self.head(self.dropout(values).mean(dim=(2, 3)))
+
+
+def fit(dtype=torch.float64, freeze=False, optimizer=torch.optim.SGD, **options):
+    """Train on 26 examples in batches of 8, 8, 8 and 2: the third process has none of the last."""
+    utils.seed_everything(3)
+    model = Small().to(dtype)
+    model.trunk.requires_grad_(not freeze)
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.arange(26) % 3
+    images = torch.randn(26, 3, 12, 12, generator=generator) + labels[:, None, None, None] - 1.0
+    data = TensorDataset(images.to(dtype), labels)
+    train_dataloader = DataLoader(data, 8, shuffle=True, generator=generator)
+    optimizer = optimizer([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    if options.pop("schedule", False):
+        options["scheduler"] = engine.warmup_cosine(optimizer, 16, warmup_steps=4)
+    if options.pop("large", False):  # too large to be kept in memory
+        frozen.memory_budget = lambda: 0
+    history = engine.train(
+        model,
+        train_dataloader,
+        DataLoader(data, 7),
+        optimizer,
+        epochs=4,
+        device="cpu",
+        dtype=torch.float32,  # no autocast
+        verbose=False,
+        **options,
+    )
+    del history["seconds"]
+    predictions = engine.predict(model, DataLoader(data, 7), dtype=torch.float32)
+    weights = torch.cat([v.double().flatten() for v in model.state_dict().values()])
+    return {
+        "history": torch.tensor(list(history.values()), dtype=torch.float64).numpy(),
+        "best": history.best_epoch,
+        "weights": weights.numpy(),
+        "logits": predictions.logits.numpy(),
+        "labels": predictions.labels.numpy(),
+    }
+
+
+SCENARIOS = {
+    "full": {},
+    "clipped, with a schedule": {"schedule": True, "max_grad_norm": 0.5},
+    "AdamW, the best epoch": {"optimizer": torch.optim.AdamW, "keep_best": "loss", "patience": 2},
+    "frozen work cached": {"freeze": True, "cache_frozen": True},
+    "frozen work not cached": {"freeze": True},
+    "frozen work in a file": {"freeze": True, "cache_frozen": True, "large": True},
+    "frozen work of an earlier run": {"freeze": True, "cache_frozen": True},
+    "float32": {"dtype": torch.float32},
+}
+
+
+def all_scenarios(cache):
+    os.environ["GOING_MODULAR_CACHE"] = str(cache)
+    return {name: fit(**options) for name, options in SCENARIOS.items()}
+
+
+def _process(rank, count, port, work, arguments, results):
+    torch.set_num_threads(1)
+    if count > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    try:
+        with distributed.process_group():
+            result = work(*arguments)
+    except BaseException as error:
+        result = repr(error)
+    results.put((rank, result))
+
+
+def launch(count, work, *arguments):
+    """Call `work` in `count` processes, as torchrun would start them; return what each returned."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    results = CONTEXT.Queue()
+    processes = [
+        CONTEXT.Process(target=_process, args=(rank, count, port, work, arguments, results))
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(results.get(timeout=300) for _ in processes)
+    except queue.Empty:
+        raise AssertionError([process.exitcode for process in processes]) from None
+    finally:
+        for process in processes:
+            process.join(10)
+            process.kill()
+    return [found[rank] for rank in range(count)]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    caches = {count: tmp_path_factory.mktemp("cache") for count in (1, 2, 3)}
+    results = {count: launch(count, all_scenarios, cache) for count, cache in caches.items()}
+    assert [len(list(cache.iterdir())) for cache in caches.values()] == [2, 2, 2]  # train and val
+    return results
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_give_what_one_gives(runs, count, scenario):
+    expected, exact = runs[1][0][scenario], scenario != "float32"
+    for result in (rank[scenario] for rank in runs[count]):
+        assert result["history"] == pytest.approx(expected["history"], abs=1e-6 if exact else 1e-3)
+        assert result["weights"] == pytest.approx(expected["weights"], abs=1e-6 if exact else 1e-3)
+        assert result["logits"] == pytest.approx(expected["logits"], abs=1e-6 if exact else 1e-3)
+        assert (result["labels"] == expected["labels"]).all()
+        assert result["best"] == expected["best"]
+
+
+def interrupted_fit(path, step=None):
+    """Train with a checkpoint after every batch; stop in the given step of all."""
+    calls, loss = [], engine._loss
+
+    def stopping_loss(*arguments):
+        calls.append(1)
+        if len(calls) == step:
+            raise RuntimeError("stopped")
+        return loss(*arguments)
+
+    engine._loss = stopping_loss
+    return fit(checkpoint=checkpoints.Checkpoint(path, save_every=0))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 3), (3, 1), (1, 2)])
+def test_a_run_goes_on_with_as_many_processes_or_others(runs, before, after, tmp_path):
+    path = tmp_path / "run.pt"
+    assert "RuntimeError('stopped')" in launch(before, interrupted_fit, path, 7)
+    assert path.exists()
+    expected = runs[1][0]["full"]
+    for result in launch(after, interrupted_fit, path):
+        assert result["history"] == pytest.approx(expected["history"], abs=1e-6)
+        assert result["weights"] == pytest.approx(expected["weights"], abs=1e-6)
+
+
+def augmented_batches():
+    utils.seed_everything(0)
+    data = Noisy()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    engine.train_step(
+        distributed.parallel(model),
+        DataLoader(data, 4, shuffle=True),
+        nn.CrossEntropyLoss(),
+        torch.optim.SGD(model.parameters(), 0.1),
+        "cpu",
+        dtype=torch.float32,
+    )
+    return data.drawn, [value.tolist() for value in model.state_dict().values()]
+
+
+class Noisy(torch.utils.data.Dataset):
+    """Pictures that are other ones each time they are read."""
+
+    def __init__(self):
+        self.drawn = {}
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        noise = torch.rand(1, 2, 2)
+        self.drawn[index] = noise.sum().item()
+        return noise, index % 3
+
+
+def test_augmentation_differs_between_processes_and_no_picture_is_read_twice():
+    (first, weights), (second, same_weights) = launch(2, augmented_batches)
+    first.pop(0, None), second.pop(0, None)  # which was looked at to see if it is augmented
+    assert sorted([*first, *second]) == list(range(1, 12))
+    assert len({*first.values(), *second.values()}) == 11
+    assert weights == same_weights
+
+
+def fail_in_one():
+    if distributed.rank() == 1:
+        raise ValueError("photo.jpg cannot be read")
+    distributed.total(1.0)
+
+
+def test_only_the_process_that_failed_says_so():
+    first, second = launch(2, fail_in_one)
+    assert second == "ValueError('photo.jpg cannot be read')"
+    assert first == "SystemExit(1)"
+
+
+def test_the_gradients_bytes_are_those_of_what_trains():
+    model = Small()
+    assert distributed.bytes_per_step(model) == 4 * sum(p.numel() for p in model.parameters())
+    model.trunk.requires_grad_(False)
+    assert frozen.is_frozen(model.trunk)
+    head = sum(p.numel() for part in (model.block, model.head) for p in part.parameters())
+    assert distributed.bytes_per_step(model) == 4 * head
+
+
+# Process 1 is killed in the first attempt, as soon as there is a state to go on from.
+WORKER = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from going_modular import train
+
+def kill():
+    while not Path(sys.argv[-1], "resume.pt").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    threading.Thread(target=kill, daemon=True).start()
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_a_killed_worker_is_started_again_and_goes_on(photo_folder, tmp_path):
+    command = ["--data", str(photo_folder), "--strategy", "feature_extraction", "--no-cache"]
+    command += ["--epochs", "4", "--size", "32", "--batch-size", "5", "--device", "cpu"]
+    assert train.main([*command, "--out", str(tmp_path / "one")]) == 0
+    (tmp_path / "worker.py").write_text(WORKER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--nproc-per-node", "2", "--max-restarts", "1", str(tmp_path / "worker.py")]
+    command += ["--save-every", "0", "--out", str(tmp_path / "two")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*launcher, *command], capture_output=True, text=True, env=environment, timeout=400
+    )
+    assert result.returncode == 0, result.stderr
+    assert "going on with epoch 1, after batch" in result.stdout
+    assert result.stdout.count("saved      ") == 1  # one process prints and writes
+    assert not list((tmp_path / "two").glob("resume*"))
+    one, two = (torch.load(tmp_path / name / "model.pt")["state_dict"] for name in ("one", "two"))
+    assert max((two[name] - value).abs().max() for name, value in one.items()) < 1e-5
+    rows = [(tmp_path / n / "history.csv").read_text().splitlines()[1:] for n in ("one", "two")]
+    for one, two in zip(*rows, strict=True):
+        one, two = ([float(cell) for cell in row.split(",")[:-1]] for row in (one, two))
+        assert two == pytest.approx(one, abs=1e-5)
