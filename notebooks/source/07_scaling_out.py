@@ -191,7 +191,6 @@ def launch(processes, *program):
     return done.stdout
 
 
-# %%
 exchanged = json.loads(launch(2, "count_bytes.py"))
 print("models measured:", len(exchanged))
 
@@ -342,9 +341,11 @@ def pictures_per_second(gpus, link, bytes_exchanged=BYTES):
     exchange = 2 * (gpus - 1) / gpus * bytes_exchanged / link
     return gpus * BATCH / (BATCH / RATE + exchange)
 
+
+print(f"{BYTES // 4:,} parameters, {PICTURES:,} pictures")
+
 # %%
 # NBVAL_CHECK_OUTPUT
-print(f"{BYTES // 4:,} parameters, {PICTURES:,} pictures")
 print(f"{'':<18}{'GPUs':>5}{'pictures/s':>12}{'times one':>11}{'hours an epoch':>16}{'GB/s read':>11}")
 for name, link in LINKS.items():
     for gpus in (8, 64):
@@ -486,7 +487,7 @@ def through_buffer(order, size, rng):
             passed.append(held.pop(rng.randrange(len(held))))
     return passed + rng.sample(held, len(held))
 
-# %%
+
 trunk = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12))
 by_class = data_setup.ImageDataset(samples, splits.class_names)
 train_features, val_features = (
