@@ -27,8 +27,7 @@
 #
 # **You need** notebooks 02 to 04: freezing, BatchNorm, what fine-tuning costs.
 #
-# **Time** about a minute on a 2-core CPU. Two processes here share two cores: expect the same
-# results, not twice the speed.
+# **Time** about a minute on a 2-core CPU. Two processes on two cores: the same results, not twice the speed.
 #
 # ## Setup
 #
@@ -83,7 +82,7 @@ print(f"device: {device}, {os.cpu_count()} cores")
 #
 # A second computer is the last resort. Before it come, in this order: frozen work done once
 # (notebook 02), smaller pictures, a number format that your hardware likes,
-# and a GPU. All of these cost less than a network cable and change nothing in your code.
+# and a GPU.
 #
 # ## What is split
 #
@@ -313,8 +312,8 @@ for size, measured in steps_of_two.items():
 # %% [markdown]
 # The first figure of each line was predicted from the others, the second was measured. A model that
 # cannot predict the machine at hand should not be asked about another one. Where it is off here, two
-# processes share what one had for itself: memory, caches, the processor's clock. The "link" is this
-# computer's memory; between machines, it is a cable.
+# processes share what one had for itself. The "link" is this
+# computer's memory.
 #
 # ## Machines that we do not have
 #
@@ -330,7 +329,7 @@ for size, measured in steps_of_two.items():
 #
 # [nvidia]: https://github.com/NVIDIA/DeepLearningExamples/tree/master/PyTorch/Classification/ConvNets/resnet50v1.5
 #
-# **Predict:** over a 1 Gbit/s cable, as in a classroom, are 64 GPUs faster than one?
+# **Predict:** over a 1 Gbit/s cable, are 64 GPUs faster than one?
 
 # %%
 RATE, BATCH, BYTES, PICTURES, KILOBYTES = 2470, 256, 4 * 25_557_032, 14_197_122, 110
@@ -396,7 +395,7 @@ print(f"batch of 64 GPUs: {64 * BATCH:,} pictures, {PICTURES // (64 * BATCH)} st
 # ## Data that no disk holds
 #
 # Millions of small files are slow to open, and 1.6 TB may not fit. So they are packed into **shards**:
-# tar archives, read from front to back, from a disk or over the network, and forgotten. The layout of
+# tar archives, read from front to back. The layout of
 # [WebDataset](https://github.com/webdataset/webdataset) is common: files with the same stem belong
 # together, `000042.png` and `000042.cls`.
 
@@ -536,7 +535,7 @@ assert means["at random"][0] > means["class by class"][0] + 0.2
 # %% [markdown]
 # Pictures that come class by class teach the last classes and forget the first; a buffer helps as
 # far as it reaches. Mixing *once*, when the shards are written, costs nothing afterwards and does as
-# well as drawing at random. So mix when you write. (Several passes forgive more; try it below.)
+# well as drawing at random. So mix when you write.
 #
 # ## When something breaks
 #
