@@ -27,7 +27,7 @@
 #
 # **You need** notebooks 02 to 04: freezing, BatchNorm, what fine-tuning costs.
 #
-# **Time** about a minute on a 2-core CPU. Two processes on two cores: the same results, not twice the speed.
+# **Time** about a minute and a half on a 2-core CPU. Two processes on two cores: the same results, not twice the speed.
 #
 # ## Setup
 #
