@@ -40,6 +40,8 @@ def process_group() -> Iterator[None]:
         yield
         return
     store, number, count = next(dist.rendezvous("env://"))
+    # torchrun may keep its store from one start to the next, and in it the addresses of the dead.
+    store = dist.PrefixStore(f"attempt {_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
