@@ -5,7 +5,6 @@ whole before it takes the place of the one before, which stays beside it; both c
 """
 
 import contextlib
-import glob
 import hashlib
 import io
 import os
@@ -24,7 +23,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from going_modular import distributed, frozen
-from going_modular.utils import draws_random_numbers, replacing
+from going_modular.utils import draws_random_numbers, remove_half_written, replacing
 
 FORMAT = 1
 SHARE_OF_TIME = 0.05  # that saving may take, at most
@@ -54,9 +53,7 @@ class Checkpoint:
     def locked(self) -> Iterator[None]:
         """Keep other runs from this file."""
         with locked(self.path.with_name(f".{self.path.name}.lock"), str(self.path)):
-            for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*"):
-                if left.suffix != ".lock":  # half written, when a run was killed
-                    left.unlink(missing_ok=True)
+            remove_half_written(self.path)
             yield
 
     def read(self) -> bytes | None:

@@ -365,8 +365,7 @@ def _remove_states(out: Path) -> None:
         checkpoints.Checkpoint(out / name).remove()
     (out / UNFINISHED).unlink(missing_ok=True)
     for name in (*RESULTS, UNFINISHED):
-        for left in out.glob(f".{name}.*"):  # half written, when a run was killed
-            left.unlink(missing_ok=True)
+        utils.remove_half_written(out / name)
 
 
 def _table(results: dict[str, engine.Evaluation]) -> str:

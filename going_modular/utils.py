@@ -1,6 +1,7 @@
 """Seeds, device and precision, saving and loading, plots: what has nothing to do with any model."""
 
 import contextlib
+import glob
 import os
 import platform
 import random
@@ -246,6 +247,13 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(path: Path) -> None:
+    """Remove what `replacing` could not, where the process was killed; a lock on `path` stays."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.suffix != ".lock":
+            left.unlink(missing_ok=True)
 
 
 def _umask() -> int:
