@@ -8,13 +8,16 @@ import io
 import os
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from going_modular.classroom import address
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -26,7 +29,7 @@ def build(name: str) -> nbformat.NotebookNode:
     old = nbformat.read(path, as_version=4).cells if path.exists() else []
     ids = {cell.source: cell.id for cell in old}
     for number, cell in enumerate(notebook.cells):
-        cell.id = ids.get(cell.source, f"cell-{number:02}-{zlib.crc32(cell.source.encode()):08x}")
+        cell.id = ids.get(cell.source) or address.cell_id(number, cell.source)
     notebook.metadata.pop("jupytext", None)
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3",

@@ -19,12 +19,15 @@ import re
 import sys
 import textwrap
 import time
-import zlib
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from going_modular.classroom import address
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SOURCES = NOTEBOOKS / "source" / "exercises"
@@ -89,25 +92,18 @@ def setup_cells() -> list[nbformat.NotebookNode]:
     return [nbformat.v4.new_markdown_cell(heading), nbformat.v4.new_code_cell(code.source)]
 
 
-def link_to_colab(name: str, kind: str) -> str:
-    """Return the lesson's link to Colab, made to open its exercises; nothing where it has none."""
-    lesson = jupytext.read(NOTEBOOKS / "source" / f"{name}.py").cells[0].source
-    link = re.search(r"\n\n\[Open in Colab\]\(\S+\)", lesson)
-    return link[0].replace(f"/notebooks/{name}", f"/notebooks/{kind}/{name}") if link else ""
-
-
 def build(name: str, kind: str) -> nbformat.NotebookNode:
     """Return the notebook, not yet executed; `kind` is "exercises" or "solutions"."""
     part = {"exercises": student_part_of, "solutions": solution_of}[kind]
     title, *cells = read(name)
-    heading, *text = title.source.split("\n\n", 1)
-    title.source = "\n\n".join([heading + link_to_colab(name, kind), *text])
+    here = address.read(NOTEBOOKS.parent)
+    title.source = address.with_badge(title.source, here.badge(f"notebooks/{kind}/{name}.ipynb"))
     introduction = INTRODUCTIONS[kind].format(number=name[:2], name=name)
     cells = [title, nbformat.v4.new_markdown_cell(introduction), *setup_cells(), *cells]
     for number, cell in enumerate(cells):
         if has_answer(cell.source):
             cell.source = fill(cell.source, part(cell.source))
-        cell.id = f"cell-{number:02}-{zlib.crc32(cell.source.encode()):08x}"
+        cell.id = address.cell_id(number, cell.source)
         cell.metadata = {}
     # Without formats of their own, JupyterLab's jupytext would pair them with notebooks/source/
     # and write a student's answers over the source.

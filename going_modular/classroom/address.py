@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import nbformat
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-NOTEBOOK_FOLDERS = ("notebooks", "notebooks/exercises", "notebooks/solutions")
-TEXTS = ("README.md", "notebooks/TEACHING.md", "data/README.md")
+from going_modular.classroom import PARTS, ROOT, TEXTS
+
+NOTEBOOK_FOLDERS = tuple(PARTS)
 ADDRESS_LINE = re.compile(r'(?<=^Repository = ")[^"]+(?="$)', re.M)
 VERSION_LINE = re.compile(r'(?<=^version = ")[^"]+(?="$)', re.M)
 # Words and no picture: the usual badge is loaded from Colab's site, and broken without a network.
@@ -143,13 +143,14 @@ def _notebook(path: Path, address: Address, place: str) -> str:
     title = with_badge(notebook.cells[0].source, address.badge(place))
     for number, source in ((0, title), (setup, address.setup_cell())):
         cell = notebook.cells[number]
-        if cell.id == _id(number, cell.source):  # made from the text: stays so
-            cell.id = _id(number, source)
+        if cell.id == cell_id(number, cell.source):  # made from the text: stays so
+            cell.id = cell_id(number, source)
         cell.source = source
     return nbformat.writes(notebook) + ("\n" if text.endswith("\n") else "")
 
 
-def _id(number: int, source: str) -> str:
+def cell_id(number: int, source: str) -> str:
+    """Return an id made from the text, so that making a notebook again gives the same bytes."""
     return f"cell-{number:02}-{zlib.crc32(source.encode()):08x}"
 
 

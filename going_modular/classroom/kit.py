@@ -6,7 +6,6 @@ one Python version and the systems asked for. Building again goes on where it wa
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
@@ -17,9 +16,8 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from going_modular.classroom import install
+from going_modular.classroom import ROOT, install, kit_install
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TESTERS = {"efficientnet-lite-pytorch", "nbval", "pytest", "pytest-xdist", "ruff"}  # for no learner
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # as on pytorch.org under "Get started"
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "runs", "models", "node_modules")
@@ -118,7 +116,8 @@ def build(
     text = INSTRUCTIONS.format(python=python or here, systems=places)
     (folder / "INSTALL.txt").write_text(text, encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {p.relative_to(folder).as_posix(): _checksum(p) for p in files if p.name != "kit.json"}
+    files = [path for path in files if path.name != "kit.json"]
+    sums = {p.relative_to(folder).as_posix(): kit_install.checksum(p) for p in files}
     about = {"python": python or here, "sha256": sums}
     (folder / "kit.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -148,14 +147,6 @@ def _copy_repository(root: Path, target: Path) -> None:
         if (root / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, target / name)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> int:

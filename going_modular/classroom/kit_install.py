@@ -38,19 +38,24 @@ def main(arguments: "list[str]") -> None:
 
 def check(sums: "dict[str, str]") -> None:
     """Compare all files with their checksums. Raises SystemExit that names the bad ones."""
-    bad = [name for name, wanted in sums.items() if checksum(KIT / name) != wanted]
+    bad = [name for name, wanted in sums.items() if not is_whole(KIT / name, wanted)]
     if bad:
         sys.exit("Broken or missing, copy this folder again: " + ", ".join(bad))
 
 
-def checksum(path: Path) -> "str | None":
-    digest = hashlib.sha256()
+def is_whole(path: Path, wanted: str) -> bool:
     try:
-        with path.open("rb") as file:
-            for piece in iter(lambda: file.read(2**20), b""):
-                digest.update(piece)
+        return checksum(path) == wanted
     except OSError:
-        return None
+        return False
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, of which few bytes are in memory at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(2**20), b""):
+            digest.update(piece)
     return digest.hexdigest()
 
 

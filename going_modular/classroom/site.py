@@ -25,16 +25,10 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from going_modular.classroom import PARTS, ROOT, TEXTS
+
 TEMPLATES = Path(__file__).parent / "templates"
 SERIES = "Transfer learning with PyTorch"
-PARTS = {  # folders of the repository, in the order in which they are read
-    "notebooks": "Lessons",
-    "notebooks/exercises": "Exercises",
-    "notebooks/solutions": "Solutions",
-}
-# The first one is the start page; those that are not there are left out.
-TEXTS = ["README.md", "notebooks/TEACHING.md", "data/README.md", ".github/SECURITY.md"]
 CODE_STYLES = {"light": "xcode", "dark": "github-dark"}
 FORMULA = re.compile(r"\$\$?(\S[^$]*?)\$\$?")
 MANIFEST = ".made-by-going-modular.json"
