@@ -363,9 +363,9 @@ def _leave(out: Path) -> None:
 def _remove_states(out: Path) -> None:
     for name in STATES.values():
         checkpoints.Checkpoint(out / name).remove()
-    (out / UNFINISHED).unlink(missing_ok=True)
     for name in (*RESULTS, UNFINISHED):
         utils.remove_half_written(out / name)
+    (out / UNFINISHED).unlink(missing_ok=True)  # the last: until it is gone, --resume cleans up
 
 
 def _table(results: dict[str, engine.Evaluation]) -> str:

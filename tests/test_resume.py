@@ -21,6 +21,7 @@ from going_modular import checkpoints, engine, train, utils
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 CONTEXT.set_forkserver_preload(["going_modular.train"])
+RESULTS = {"curves.png", "history.csv", "model.pt"}
 QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "5", "--device", "cpu"]
 
 
@@ -271,7 +272,7 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
         process.join()
         if (out / train.UNFINISHED).exists():
             arguments = ["--resume", "--out", str(out), "--save-every", "0"]
-    if not (out / "model.pt").exists():
+    if (out / train.UNFINISHED).exists() or not (out / "model.pt").exists():
         process = start(arguments, tmp_path)
         process.join()
         assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
@@ -279,8 +280,41 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
     (history, weights), (expected, same) = result(out), result(tmp_path / "whole")
     assert history == expected
     assert all(torch.equal(value, weights[name]) for name, value in same.items())
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["curves.png", "history.csv", "model.pt"]
+    assert {path.name for path in out.iterdir()} - {".lock"} == RESULTS
+
+
+@pytest.mark.parametrize("place", ["model.pt", "history.csv", "curves.png", "unfinished.json"])
+def test_killed_while_it_saves_it_saves_again(place, photo_folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = command(photo_folder, out, "--strategy", "feature_extraction")
+    process = CONTEXT.Process(target=_die_at, args=(place, arguments, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert (out / train.UNFINISHED).exists()
+    assert (out / "model.pt").exists() == (place != "model.pt")
+    process = start(["--resume", "--out", str(out)], tmp_path)
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
+    assert {path.name for path in out.iterdir()} == RESULTS
+
+
+def _die_at(place, arguments, tmp_path):
+    """Run, and leave as if killed when the file `place` is to be written, or removed at the end."""
+    replace, unlink = os.replace, Path.unlink
+
+    def die_replacing(source, target):
+        if Path(target).name == place != train.UNFINISHED:
+            os._exit(9)
+        replace(source, target)
+
+    def die_unlinking(path, **options):
+        if path.name == place and (path.parent / "model.pt").exists():
+            os._exit(9)
+        unlink(path, **options)
+
+    os.replace, Path.unlink = die_replacing, die_unlinking
+    _run(arguments, tmp_path / "cache", tmp_path / "log.txt")
 
 
 @pytest.fixture
