@@ -23,13 +23,13 @@ BYTES_AT_ONCE = 8 * 2**20  # of copied pictures: what fits into caches, and memo
 
 
 class FasterOnCPU(TorchFunctionMode):
-    """Compute depthwise convolutions in float32, and their weights' gradients in strips."""
+    """Compute depthwise convolutions in float32 inside, and their weights' gradients in strips."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is not torch.conv2d or not _is_depthwise(*args, **(kwargs or {})):
             return func(*args, **(kwargs or {}))
         with torch.autocast("cpu", enabled=False):
-            return _conv2d(*args, **(kwargs or {}))
+            return _conv2d(*args, **(kwargs or {})).to(args[0].dtype)
 
 
 def _is_depthwise(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:

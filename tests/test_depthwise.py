@@ -18,11 +18,16 @@ def strips(monkeypatch):
     return calls
 
 
+def incoming(output):
+    """Return a gradient that is the same in every precision."""
+    torch.manual_seed(1)
+    return torch.randn(output.shape).bfloat16().to(output.dtype)
+
+
 def gradients(images, weight, bias, **options):
     tensors = [tensor.detach().clone().requires_grad_() for tensor in (images, weight, bias)]
     output = F.conv2d(*tensors, groups=len(weight), **options)
-    torch.manual_seed(1)
-    output.backward(torch.randn(output.shape, dtype=torch.float64).to(output.dtype))
+    output.backward(incoming(output))
     return output, *(tensor.grad for tensor in tensors)
 
 
@@ -83,18 +88,21 @@ def test_what_is_frozen_gets_no_gradient(strips):
     assert layer.weight.grad is None and images.grad is not None and not strips
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_model_that_trains_takes_the_fast_way(dtype, strips):
-    layer = nn.Conv2d(16, 16, 5, padding=2, groups=16)
-    images = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last)
-    expected = gradients(
-        images.to(dtype).double(), layer.weight.double(), layer.bias.double(), padding=2
-    )
+def test_training_computes_in_float32_and_evaluation_as_autocast_says(dtype, kernel, strips):
+    layer = nn.Conv2d(16, 16, kernel, padding=kernel // 2, groups=16)
+    images = torch.randn(2, 16, 8, 8).to(dtype).contiguous(memory_format=torch.channels_last)
+    exact = [tensor.double() for tensor in (images, layer.weight, layer.bias)]
+    expected, _, *of_parameters = gradients(*exact, padding=kernel // 2)
     with utils.autocast("cpu", dtype):
-        output = layer(images.to(dtype))
-    torch.testing.assert_close(output.double(), expected[0], rtol=1e-4, atol=1e-4)
-    output.square().sum().backward()
-    assert strips and output.dtype == layer.weight.grad.dtype == torch.float32
+        output = layer(images)
+    assert output.dtype == dtype and bool(strips) == (kernel == 5)
+    rounding = torch.finfo(dtype).eps + 1e-5
+    torch.testing.assert_close(output.double(), expected, rtol=rounding, atol=1e-4)
+    output.backward(incoming(output))
+    for parameter, other in zip(layer.parameters(), of_parameters, strict=True):
+        torch.testing.assert_close(parameter.grad.double(), other, rtol=1e-4, atol=1e-4)
     strips.clear()
     with torch.inference_mode(), utils.autocast("cpu", dtype):
         assert layer(images).dtype == dtype and not strips

@@ -270,20 +270,6 @@ def test_bfloat16_trains_to_about_the_same(model, make_dataloader):
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_depthwise_gradients_are_right_in_bfloat16():
-    conv = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-    images = torch.randn(2, 4, 8, 8)
-    gradients = []
-    for dtype in (torch.float32, torch.bfloat16):
-        conv.zero_grad()
-        with utils.autocast("cpu", dtype):
-            output = conv(images)
-        assert output.dtype == torch.float32
-        output.square().sum().backward()
-        gradients.append(conv.weight.grad.clone())
-    assert torch.equal(*gradients)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
