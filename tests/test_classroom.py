@@ -307,10 +307,11 @@ GOOD = preflight.Machine(
 )
 
 
-def test_estimate_is_the_reference_scaled_by_the_speed():
+def test_estimate_is_the_reference_scaled_by_the_speed(monkeypatch):
     assert preflight.estimate(preflight.REFERENCE_SPEED) == preflight.NOTEBOOK_SECONDS
     half = preflight.estimate(preflight.REFERENCE_SPEED / 2)
     assert half == {name: 2 * seconds for name, seconds in preflight.NOTEBOOK_SECONDS.items()}
+    monkeypatch.setitem(preflight.NOTEBOOK_SECONDS, "04", 101)
     assert "04: 5 min" in preflight.report(GOOD._replace(speed=preflight.REFERENCE_SPEED / 3))
 
 
