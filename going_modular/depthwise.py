@@ -29,19 +29,25 @@ class FasterOnCPU(TorchFunctionMode):
         if func is not torch.conv2d or not _is_depthwise(*args, **(kwargs or {})):
             return func(*args, **(kwargs or {}))
         with torch.autocast("cpu", enabled=False):
-            return _conv2d(*args, **(kwargs or {})).to(args[0].dtype)
+            return _conv2d(*args, **(kwargs or {}))
 
 
-def _is_depthwise(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
-    return images.ndim == 4 and groups == images.shape[1] == len(weight) > 1
+# The parameters of these two are torch.conv2d's own: some models name them in the call.
 
 
-def _conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
-    if images.dtype.itemsize < 4:
+def _is_depthwise(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> bool:
+    return input.ndim == 4 and groups == input.shape[1] == len(weight) > 1
+
+
+def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
+    images = input
+    if input.dtype.itemsize < 4:
         images, weight = images.float(), weight.float()
     if _is_faster_in_strips(images, weight, stride, padding, dilation):
-        return _InStrips.apply(images, weight, bias, _pair(padding))
-    return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+        output = _InStrips.apply(images, weight, bias, _pair(padding))
+    else:
+        output = torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    return output.to(input.dtype)
 
 
 def _is_faster_in_strips(images, weight, stride, padding, dilation) -> bool:

@@ -80,6 +80,16 @@ def test_other_convolutions_are_as_they_were(options):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
+def test_a_call_may_name_its_arguments(strips):
+    images = torch.randn(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(4, 1, 5, 5, requires_grad=True)
+    with depthwise.FasterOnCPU():
+        found = F.conv2d(input=images, weight=weight, padding=2, groups=4)
+        ungrouped = F.conv2d(input=images, weight=weight.expand(4, 4, 5, 5))
+    torch.testing.assert_close(found, F.conv2d(images, weight, padding=2, groups=4))
+    assert strips == [1] and ungrouped.shape == (2, 4, 4, 4)
+
+
 def test_what_is_frozen_gets_no_gradient(strips):
     layer = nn.Conv2d(4, 4, 5, padding=2, groups=4).requires_grad_(False)
     images = torch.randn(2, 4, 2, 2).contiguous(memory_format=torch.channels_last).requires_grad_()
