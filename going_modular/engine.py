@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
-from going_modular import checkpoints, distributed, frozen
+from going_modular import checkpoints, distributed, folding, frozen
 from going_modular.utils import (
     autocast,
     is_watched,
@@ -187,11 +187,13 @@ def predict(
     """Run the model in eval mode over all batches and return its logits beside the labels."""
     device = device or next(model.parameters()).device
     dtype = dtype or pick_precision(device)
-    model.eval()
+    ready = model.eval()
+    if torch.device(device).type == "cpu":  # elsewhere, tracing may take longer than it saves
+        ready = folding.ready(model, dtype)
     logits, labels = [], []
     with torch.inference_mode(), autocast(device, dtype):
         for images, batch_labels in distributed.share(dataloader):
-            outputs = _main(model(to_device(images, device))).float().cpu()
+            outputs = _main(ready(to_device(images, device))).float().cpu()
             logits.append(distributed.whole(outputs))
             labels.append(distributed.whole(batch_labels))
     return Predictions(torch.cat(logits), torch.cat(labels))

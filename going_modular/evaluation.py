@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from matplotlib.colors import to_rgb
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from going_modular.utils import BLUE, ORANGE, printable
+
+# scikit-learn and scipy are imported by the functions that use them: they take 1.5 seconds, and
+# most notebooks and commands want an interval only.
 
 # --- counts and intervals ------------------------------------------------------------------------
 
@@ -62,6 +62,8 @@ def per_class_table(labels: ArrayLike, predicted: ArrayLike, class_names: Sequen
     Recall: of the pictures of a class, how many were found. Precision: of the answers that name a
     class, how many were right; "never named" where there is no such answer.
     """
+    from sklearn.metrics import confusion_matrix
+
     matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     of_class, named, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     names = [printable(name) for name in class_names]
@@ -147,6 +149,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Fit it on validation data. It changes confidences and no prediction.
     Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599.
     """
+    from scipy.optimize import minimize_scalar
+
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
@@ -166,6 +170,8 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     these is a fair coin. Both arguments are booleans (N,) for the same pictures.
     Source: https://doi.org/10.1007/BF02295996.
     """
+    from scipy.stats import binomtest
+
     difference = _paired_difference(correct_a, correct_b)
     only_a, only_b = int((difference == 1).sum()), int((difference == -1).sum())
     return binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0

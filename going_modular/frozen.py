@@ -15,11 +15,10 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 from torchvision.ops import StochasticDepth
 
-from going_modular import distributed
+from going_modular import distributed, folding
 from going_modular.outputs import (
     FORMAT,
     SUFFIX,
@@ -255,7 +254,7 @@ def _outputs(
     if not distributed.total(not outputs)[0]:  # each process has found them
         return outputs
 
-    ready = trunk if dtype == torch.float32 else _folded(trunk, dtype)
+    ready = folding.ready(trunk, dtype)
     batches = _compute(ready, dataloader, device, dtype, progress)
     first = next(batches)
     batches = itertools.chain([first], batches)
@@ -318,101 +317,6 @@ def _as_it_is(batch: object) -> object:
     return batch
 
 
-# --- the trunk, made ready to run ----------------------------------------------------------------
-
-
-class _FlatTracer(fx.Tracer):
-    """Looks inside everything but torch's own layers, and inside convolutions, too."""
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return type(module) is not nn.Conv2d and super().is_leaf_module(module, qualified_name)
-
-
-def _flatten(trunk: nn.Module) -> fx.GraphModule | None:
-    """Write the trunk as calls of torch's own layers and functions; None where fx cannot."""
-    try:
-        return fx.GraphModule(trunk, _FlatTracer().trace(trunk))
-    except Exception:  # as in _trace
-        return None
-
-
-def _folded(trunk: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a trunk with every BatchNorm folded into the convolution before it, weights in `dtype`.
-
-    Autocast converts frozen weights anew for every batch; here they are converted once. Not for
-    float32: the rounding differs in the seventh digit, which a BatchNorm in the tail that sees few
-    values can make grow in training, and it was a tenth faster there at most.
-    """
-    folded = _flatten(trunk)
-    if folded is None:
-        return trunk
-    graph = folded.graph
-    for index, node in enumerate(list(graph.nodes)):
-        if node.op == "call_module":
-            layer = folded.get_submodule(node.target)
-            if type(layer) is nn.Linear:
-                folded.add_submodule(node.target, _linear_in(layer, dtype))
-        if node.target is not torch.conv2d or not _has_own_weights(node):
-            continue
-        weight, bias = (_tensor(folded, source) for source in node.args[1:3])
-        (norm,) = node.users if len(node.users) == 1 else (None,)
-        if norm is not None and norm.op == "call_module":
-            layer = folded.get_submodule(norm.target)
-            if type(layer) is nn.BatchNorm2d and layer.track_running_stats:
-                mean, variance = layer.running_mean, layer.running_var
-                weight, bias = fuse_conv_bn_weights(
-                    weight, bias, mean, variance, layer.eps, layer.weight, layer.bias
-                )
-                norm.replace_all_uses_with(node)
-                graph.erase_node(norm)
-        _set_weights(folded, node, index, weight, bias, dtype)
-    folded.recompile()
-    return folded
-
-
-def _linear_in(layer: nn.Linear, dtype: torch.dtype) -> nn.Linear:
-    with torch.device("meta"):
-        copied = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-    state = {name: value.to(dtype) for name, value in layer.state_dict().items()}
-    copied.load_state_dict(state, assign=True)
-    return copied.eval()
-
-
-def _has_own_weights(convolution: fx.Node) -> bool:
-    """Tell whether weight and bias are the layer's own tensors, not something computed."""
-    sources = [source for source in convolution.args[1:3] if source is not None]
-    return len(convolution.args) >= 3 and all(source.op == "get_attr" for source in sources)
-
-
-def _tensor(module: nn.Module, source: fx.Node | None) -> Tensor | None:
-    if source is None:
-        return None
-    owner, _, name = source.target.rpartition(".")
-    return getattr(module.get_submodule(owner), name).detach()
-
-
-def _set_weights(
-    module: fx.GraphModule,
-    convolution: fx.Node,
-    index: int,
-    weight: Tensor,
-    bias: Tensor | None,
-    dtype: torch.dtype,
-) -> None:
-    sources = []
-    with module.graph.inserting_before(convolution):
-        for name, tensor in ((f"weight_{index}", weight), (f"bias_{index}", bias)):
-            if tensor is None:
-                sources.append(None)
-                continue
-            tensor = tensor.detach().to(dtype)
-            if tensor.ndim == 4:
-                tensor = tensor.contiguous(memory_format=torch.channels_last)
-            module.register_buffer(name, tensor)
-            sources.append(module.graph.get_attr(name))
-    convolution.args = (convolution.args[0], *sources, *convolution.args[3:])
-
-
 # --- the file's name: all that its content depends on --------------------------------------------
 
 
@@ -424,7 +328,7 @@ def _cache_path(
     dtype: torch.dtype,
 ) -> Path | None:
     """Return where these outputs are kept; None where one cannot tell if they would differ."""
-    flat = _flatten(trunk)
+    flat = folding.flatten(trunk)
     if flat is None or dataloader.collate_fn is not default_collate:
         return None
     data = _fingerprint(dataloader.dataset)

@@ -24,7 +24,7 @@ from torchvision.models import (
 )
 from torchvision.transforms import v2
 
-from going_modular import data_setup, engine, frozen, model_builder
+from going_modular import data_setup, engine, folding, frozen, model_builder
 
 CPU = torch.device("cpu")
 
@@ -295,18 +295,18 @@ def test_folded_trunks_compute_the_same(builder, size, folded):
     images = torch.randn(2, 3, size, size)
 
     def count(module):
-        calls = (node for node in frozen._flatten(module).graph.nodes if node.op == "call_module")
+        calls = (node for node in folding.flatten(module).graph.nodes if node.op == "call_module")
         return sum(type(module.get_submodule(n.target)) is nn.BatchNorm2d for n in calls)
 
     before = copy.deepcopy(model.state_dict())
-    expected, result = trunk(images), frozen._folded(trunk, torch.float32)(images)
+    expected, result = trunk(images), folding.fold(trunk, torch.float32)(images)
     for value, value_ in zip(result, expected, strict=True):
         torch.testing.assert_close(value, value_, atol=1e-4, rtol=1e-4)
-    assert count(trunk) - count(frozen._folded(trunk, torch.float32)) == folded
+    assert count(trunk) - count(folding.fold(trunk, torch.float32)) == folded
 
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for value, value_, exact in zip(
-            frozen._folded(trunk, torch.bfloat16)(images), trunk(images), expected, strict=True
+            folding.fold(trunk, torch.bfloat16)(images), trunk(images), expected, strict=True
         ):
             assert (value - exact).norm() < 1.5 * (value_ - exact).norm() + 1e-6
     for name, value in model.state_dict().items():
@@ -453,7 +453,7 @@ def test_an_earlier_process_is_reused(capsys):
 import sys, torch
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import get_model
-from going_modular import frozen, model_builder
+from going_modular import folding, frozen, model_builder
 torch.manual_seed(0)
 model = model_builder.freeze(get_model("efficientnet_lite0", num_classes=3))
 data = TensorDataset(torch.rand(4, 3, 32, 32), torch.arange(4))
