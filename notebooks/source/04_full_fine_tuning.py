@@ -72,13 +72,13 @@ print(f"device: {device}")
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The data
 #
-# As in notebook 03: 20 training pictures of each kind of chart, at 96 pixels, so that many runs fit
+# As in notebook 03: 20 training pictures of each kind of chart, at 80 pixels, so that many runs fit
 # into a lesson. We choose by the validation split; the test split stays closed.
 
 # %%
 splits = data_setup.load("charts")
 few = splits.train.few(20, seed=0)
-transform = data_setup.create_transform("efficientnet_lite0", size=96)
+transform = data_setup.create_transform("efficientnet_lite0", size=80)
 train_dataloader = data_setup.create_dataloader(few, transform, shuffle=True, seed=0)
 val_dataloader = data_setup.create_dataloader(splits.val, transform, batch_size=60)
 # NBVAL_CHECK_OUTPUT
@@ -381,7 +381,7 @@ note("gradual", model, start)
 # chart is still a bar chart, so yes; for photos of letters it would not be.
 
 # %% slideshow={"slide_type": "subslide"}
-augment = data_setup.create_transform("efficientnet_lite0", size=96, augment=True)
+augment = data_setup.create_transform("efficientnet_lite0", size=80, augment=True)
 augmented = data_setup.create_dataloader(few, augment, shuffle=True, seed=0)
 start = time.perf_counter()
 model = build()

@@ -325,10 +325,10 @@ assert change["probe", "shifted"] > 0  # bolder, where it should be more modest
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # The probe's points lie above the diagonal: a head stopped after 20 epochs is too modest, so T is
-# below 1.
-# On the test split the correction helps. The third panel shows pictures in styles that training
-# never saw, and there the same T makes the model boast: its points fall below the diagonal. A
-# temperature is worth as much as the validation pictures resemble what comes later.
+# below 1. With it, the points of the test split lie around the diagonal. The third panel shows
+# pictures in styles that training never saw, and there the same T makes the model boast: its points
+# fall below the diagonal. A temperature is worth as much as the validation pictures resemble what
+# comes later.
 #
 # ## When the world changes
 #
