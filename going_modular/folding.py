@@ -37,10 +37,13 @@ def ready(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     values can make grow in training, and it was a tenth faster there at most. Nor where a hook
     waits for a layer's call.
     """
-    hooks = [_global_forward_hooks, _global_forward_pre_hooks]
-    for module in model.modules():
-        hooks += [module._forward_hooks, module._forward_pre_hooks]
-    return model if dtype == torch.float32 or any(hooks) else fold(model, dtype)
+    return model if dtype == torch.float32 or _has_hooks(model) else fold(model, dtype)
+
+
+def _has_hooks(model: nn.Module) -> bool:
+    return bool(_global_forward_hooks or _global_forward_pre_hooks) or any(
+        module._forward_hooks or module._forward_pre_hooks for module in model.modules()
+    )
 
 
 def fold(model: nn.Module, dtype: torch.dtype) -> nn.Module:

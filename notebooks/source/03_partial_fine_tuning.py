@@ -154,7 +154,7 @@ def build(last, seed=0):
 
 
 def fine_tune(model, loader=train_dataloader, lr=3e-3, trunk_lr=1e-3, epochs=6, watch=None):
-    """Train what is trainable in `model`; return the history, of each epoch where we `watch`."""
+    """Train what is trainable in `model`; return the history."""
     groups = model_builder.parameter_groups(model, lr=lr, trunk_lr=trunk_lr)
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps = epochs * len(loader)
