@@ -29,7 +29,8 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 from tqdm import tqdm
 
-from going_modular import downloads, utils
+from going_modular import utils
+from going_modular.pictures import downloads
 from going_modular.utils import one_line, printable
 
 DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}

@@ -26,7 +26,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm.auto import tqdm
 
-from going_modular import checkpoints, distributed, folding, frozen
+from going_modular.training import cutting, folding, processes, resuming
 from going_modular.utils import (
     autocast,
     is_watched,
@@ -95,7 +95,7 @@ class Seen:
         return seen.loss / seen.examples, seen.correct / seen.examples
 
     def of_all_processes(self) -> "Seen":
-        loss, correct, examples = distributed.total(self.loss, self.correct, self.examples)
+        loss, correct, examples = processes.all_reduce(self.loss, self.correct, self.examples)
         return replace(self, loss=loss, correct=correct, examples=examples)
 
     def without_sums(self) -> "Seen":
@@ -129,10 +129,10 @@ def train_step(
     Raises FloatingPointError when the loss is no longer a finite number.
     """
     dtype = dtype or pick_precision(device)
-    frozen.set_train_mode(model)
+    cutting.set_train_mode(model)
     scaler = scaler or _scaler(device, dtype)
     seen = seen or Seen()
-    for images, labels in _bar(distributed.share(dataloader), f"epoch {epoch}", progress):
+    for images, labels in _bar(processes.share(dataloader), f"epoch {epoch}", progress):
         images, labels = to_device(images, device), to_device(labels, device)
         with autocast(device, dtype):
             outputs = model(images)
@@ -192,10 +192,10 @@ def predict(
         ready = folding.ready(model, dtype)
     logits, labels = [], []
     with torch.inference_mode(), autocast(device, dtype):
-        for images, batch_labels in distributed.share(dataloader):
+        for images, batch_labels in processes.share(dataloader):
             outputs = _main(ready(to_device(images, device))).float().cpu()
-            logits.append(distributed.whole(outputs))
-            labels.append(distributed.whole(batch_labels))
+            logits.append(processes.gather(outputs))
+            labels.append(processes.gather(batch_labels))
     return Predictions(torch.cat(logits), torch.cat(labels))
 
 
@@ -209,12 +209,12 @@ def extract_features(
     """Run the frozen part of `model` once over the data; return what its trainable part takes in.
 
     The features, (N, ...) in float32, and labels (N,) are in the data set's own order. Raises
-    frozen.CannotSplit where no part of the model is frozen, or the pictures are augmented.
+    cutting.CannotSplit where no part of the model is frozen, or the pictures are augmented.
     """
     device = torch.device(device or next(model.parameters()).device)
     model_to_device(model, device)
-    trunk = frozen.split(model, training=False).trunk
-    outputs = frozen.run_trunk(trunk, dataloader, device, dtype or pick_precision(device)).dataset
+    trunk = cutting.split(model, training=False).trunk
+    outputs = cutting.run_trunk(trunk, dataloader, device, dtype or pick_precision(device)).dataset
     values, labels = outputs[range(len(outputs))]
     return TensorDataset(*(value.float() for value in values), labels)
 
@@ -265,7 +265,7 @@ def train(
     keep_best: str | None = None,
     patience: int | None = None,
     cache_frozen: bool = False,
-    checkpoint: str | Path | checkpoints.Checkpoint | None = None,
+    checkpoint: str | Path | resuming.Checkpoint | None = None,
     dtype: torch.dtype | None = None,
     verbose: bool = True,
 ) -> History:
@@ -311,14 +311,14 @@ def train(
             "keep_best": keep_best,
             "patience": patience,
             "max_grad_norm": max_grad_norm,
-        } | checkpoints.describe(model, optimizer, loss_fn, train_dataloader, watched)
+        } | resuming.describe(model, optimizer, loss_fn, train_dataloader, watched)
     part, eval_part = model, model
     if cache_frozen:
         try:
             part, eval_part, train_dataloader, watched = _run_frozen_once(
                 model, train_dataloader, watched, device, dtype, verbose
             )
-        except frozen.CannotSplit as reason:
+        except cutting.CannotSplit as reason:
             _say(f"Nothing to do only once: {reason}. The plain loop runs.", verbose)
 
     history = History(train_loss=[], train_acc=[])
@@ -335,10 +335,10 @@ def train(
         "history": history,
         "best": best,
     }
-    with checkpoints.follow(checkpoint, changing, Seen(), train_dataloader, about) as run:
+    with resuming.follow(checkpoint, changing, Seen(), train_dataloader, about) as run:
         _say(run.greeting(epochs), verbose)
-        part = distributed.parallel(part)
-        train_dataloader = distributed.share(train_dataloader)
+        part = processes.parallel(part)
+        train_dataloader = processes.share(train_dataloader)
         for epoch in run.epochs(epochs):
             if patience and epoch - 1 - best.epoch >= patience:
                 _say(f"No improvement for {patience} epochs: stopping.", verbose)
@@ -422,7 +422,7 @@ class _Best:
         if score > self.score:
             self.score, self.epoch = score, epoch
             if model is not None:
-                self.state = copy.deepcopy(frozen.trained_state(model))
+                self.state = copy.deepcopy(cutting.trained_state(model))
 
 
 def _watched_loader(
@@ -455,15 +455,15 @@ def _run_frozen_once(
     start = time.perf_counter()
 
     def run(trunk: nn.Module, dataloader: DataLoader) -> DataLoader:
-        return frozen.run_trunk(
+        return cutting.run_trunk(
             trunk, dataloader, device, dtype, progress=lambda it: _bar(it, "frozen part", verbose)
         )
 
-    split = frozen.split(model, training=False)
+    split = cutting.split(model, training=False)
     eval_tail = split.tail
     if watched is not None:
         watched = run(split.trunk, watched)
-    split = frozen.split(model, training=True)
+    split = cutting.split(model, training=True)
     train_dataloader = run(split.trunk, train_dataloader)
     outputs = [loader.dataset for loader in (train_dataloader, watched) if loader is not None]
     images = sum(map(len, outputs))
@@ -533,7 +533,7 @@ def _line(epoch: int, epochs: int, result: dict[str, float]) -> str:
 
 
 def _say(text: str, verbose: bool) -> None:
-    if text and verbose and distributed.is_main():
+    if text and verbose and processes.is_main():
         print(text, flush=True)
 
 

@@ -19,15 +19,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from going_modular import (
-    checkpoints,
-    data_setup,
-    distributed,
-    engine,
-    evaluation,
-    model_builder,
-    utils,
-)
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular.training import processes, resuming
 
 # The charts are drawn at about this size, and at 128 px full fine-tuning fits a lesson; photos are
 # read at the size that the weights were trained at.
@@ -68,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     matplotlib.use("Agg")  # pictures go to files; no window
     warnings.showwarning = _show_warning
     try:
-        with distributed.process_group():
+        with processes.process_group():
             run(_parse(arguments))
     except KeyboardInterrupt:
         print("\ntrain: interrupted.", file=sys.stderr)
@@ -150,7 +143,7 @@ def _positive(kind: type) -> object:
 def run(options: argparse.Namespace) -> Path:
     """Train as `options` say, print the result and return the run folder."""
     with contextlib.ExitStack() as held:
-        out, options = distributed.on_main(_claim_folder, options, held)
+        out, options = processes.on_main(_claim_folder, options, held)
         try:
             _train_into(out, options)
         except BaseException:
@@ -165,7 +158,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     device = utils.pick_device() if options.device is None else torch.device(options.device)
     print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
 
-    with distributed.first_on_this_machine():  # what is downloaded is downloaded once
+    with processes.first_on_this_machine():  # what is downloaded is downloaded once
         splits = data_setup.load(options.data)
         print(splits.summary())
         model = _create_model(options, strategy, len(splits.class_names))
@@ -195,7 +188,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
         test_dataloader = data_setup.create_dataloader(splits.test, transform, **loader)
         results["test"] = engine.evaluate(model, test_dataloader, device)
     print(_table(results))
-    distributed.on_main(_write, out, model, splits.class_names, transform, history, results)
+    processes.on_main(_write, out, model, splits.class_names, transform, history, results)
 
 
 def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:
@@ -245,7 +238,7 @@ def _fit(
         keep_best="loss" if options.keep_best else None,
         patience=options.patience,
         cache_frozen=some_frozen and not options.no_cache and not options.augment,
-        checkpoint=checkpoints.Checkpoint(out / STATES[phase], options.save_every),
+        checkpoint=resuming.Checkpoint(out / STATES[phase], options.save_every),
     )
 
 
@@ -275,7 +268,7 @@ def _claim_folder(
     Raises FileExistsError rather than touch an earlier run, and OSError where one is going on.
     """
     found = None
-    if options.resume or distributed.is_restarted():
+    if options.resume or processes.is_restarted():
         found = _find_interrupted(options)
         if found is None and options.resume:
             raise FileNotFoundError(
@@ -283,7 +276,7 @@ def _claim_folder(
                 "--out, or leave out --resume to begin one"
             )
     out, options = found or (options.out or _new_folder(options), options)
-    held.enter_context(checkpoints.locked(out / ".lock", f"the run folder {out}"))
+    held.enter_context(resuming.locked(out / ".lock", f"the run folder {out}"))
     if found is None:
         _make_ready(out, options)
     return out, options
@@ -296,7 +289,7 @@ def _find_interrupted(options: argparse.Namespace) -> tuple[Path, argparse.Names
         folders = [file.parent for file in sorted(files, key=os.path.getmtime, reverse=True)]
     elif (options.out / UNFINISHED).exists():
         folders = [options.out]
-    elif distributed.is_restarted():
+    elif processes.is_restarted():
         return None
     else:
         state = "a finished run" if (options.out / "model.pt").exists() else "no interrupted run"
@@ -348,7 +341,7 @@ def _make_ready(out: Path, options: argparse.Namespace) -> None:
 
 def _leave(out: Path) -> None:
     """Say how an interrupted run goes on, or remove its folder if it had not begun."""
-    if not distributed.is_main():
+    if not processes.is_main():
         return
     if any((out / name).exists() for name in STATES.values()):
         command = f"{_python()} -m going_modular.train --resume --out {utils.printable(out)}"
@@ -362,7 +355,7 @@ def _leave(out: Path) -> None:
 
 def _remove_states(out: Path) -> None:
     for name in STATES.values():
-        checkpoints.Checkpoint(out / name).remove()
+        resuming.Checkpoint(out / name).remove()
     for name in (*RESULTS, UNFINISHED):
         utils.remove_half_written(out / name)
     (out / UNFINISHED).unlink(missing_ok=True)  # the last: until it is gone, --resume cleans up

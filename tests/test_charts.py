@@ -8,14 +8,13 @@ import io
 import json
 from collections import Counter
 
+import draw_charts as charts
 import numpy as np
 import pytest
 from PIL import Image, ImageStat
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from going_modular import charts
 
 RECORD = json.loads((charts.DEFAULT_DIR / charts.RECORD).read_text(encoding="utf-8"))
 

@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.ops import StochasticDepth
 
-from going_modular import checkpoints, distributed, engine, frozen, train, utils
+from going_modular import engine, train, utils
+from going_modular.training import cutting, processes, resuming
 
 ROOT = Path(__file__).parent.parent
 # A server that has imported everything forks processes in milliseconds; Windows has none.
@@ -55,7 +56,7 @@ def fit(dtype=torch.float64, freeze=False, optimizer=torch.optim.SGD, **options)
     if options.pop("schedule", False):
         options["scheduler"] = engine.warmup_cosine(optimizer, 16, warmup_steps=4)
     if options.pop("large", False):  # too large to be kept in memory
-        frozen.memory_budget = lambda: 0
+        cutting.memory_budget = lambda: 0
     history = engine.train(
         model,
         train_dataloader,
@@ -108,7 +109,7 @@ def _process(rank, count, port, work, arguments, results):
             "MASTER_PORT": str(port),
         }
     try:
-        with distributed.process_group():
+        with processes.process_group():
             result = work(*arguments)
     except BaseException as error:
         result = repr(error)
@@ -169,7 +170,7 @@ def interrupted_fit(path, step=None):
         return loss(*arguments)
 
     engine._loss = stopping_loss
-    return fit(checkpoint=checkpoints.Checkpoint(path, save_every=0))
+    return fit(checkpoint=resuming.Checkpoint(path, save_every=0))
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 3), (3, 1), (1, 2)])
@@ -188,7 +189,7 @@ def augmented_batches():
     data = Noisy()
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     engine.train_step(
-        distributed.parallel(model),
+        processes.parallel(model),
         DataLoader(data, 4, shuffle=True),
         nn.CrossEntropyLoss(),
         torch.optim.SGD(model.parameters(), 0.1),
@@ -222,9 +223,9 @@ def test_augmentation_differs_between_processes_and_no_picture_is_read_twice():
 
 
 def fail_in_one():
-    if distributed.rank() == 1:
+    if processes.rank() == 1:
         raise ValueError("photo.jpg cannot be read")
-    distributed.total(1.0)
+    processes.all_reduce(1.0)
 
 
 def test_only_the_process_that_failed_says_so():
@@ -235,11 +236,11 @@ def test_only_the_process_that_failed_says_so():
 
 def test_the_gradients_bytes_are_those_of_what_trains():
     model = Small()
-    assert distributed.bytes_per_step(model) == 4 * sum(p.numel() for p in model.parameters())
+    assert processes.bytes_per_step(model) == 4 * sum(p.numel() for p in model.parameters())
     model.trunk.requires_grad_(False)
-    assert frozen.is_frozen(model.trunk)
+    assert cutting.is_frozen(model.trunk)
     head = sum(p.numel() for part in (model.block, model.head) for p in part.parameters())
-    assert distributed.bytes_per_step(model) == 4 * head
+    assert processes.bytes_per_step(model) == 4 * head
 
 
 # Process 1 is killed in the first attempt, as soon as there is a state to go on from.

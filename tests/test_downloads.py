@@ -26,7 +26,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from going_modular import data_setup, downloads, train
+from going_modular import data_setup, train
+from going_modular.pictures import downloads
 
 SIZE = 300_000  # several pieces
 CONTENT = b"PK" + np.random.default_rng(0).bytes(SIZE - 2)

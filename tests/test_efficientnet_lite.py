@@ -56,7 +56,7 @@ def test_odd_sizes_are_padded_as_tensorflow_does():
     # By hand, for "SAME": 7 pixels, kernel 3, stride 2 give 4 outputs, so (4 - 1) * 2 + 3 - 7 = 2
     # pixels are added, one on either side; 8 pixels need one, at the end.
     ones = torch.ones(1, 1, 7, 8)
-    padded = going_modular.efficientnet_lite.pad_same(ones, kernel_size=3, stride=2)
+    padded = going_modular.models.efficientnet_lite.pad_same(ones, kernel_size=3, stride=2)
     assert padded.shape == (1, 1, 9, 9)
     assert padded[0, 0, 0].sum() == 0 and padded[0, 0, -1].sum() == 0
     assert padded[0, 0, 1].tolist() == [1.0] * 8 + [0.0]

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 import torch
 
-from going_modular import checking
+from going_modular.classroom import marks
 
 NOTEBOOKS, NAMES = make_exercises.NOTEBOOKS, make_exercises.NAMES
 ANSWERS = {
@@ -152,8 +152,8 @@ def test_exercises_have_their_parts(name):
     assert 3 <= len(sheet.exercises) <= 5
     for number, cells in sheet.exercises.items():
         assert sum(map(make_exercises.has_answer, cells)) == 1
-        assert [f"checking.exercise({number}, " in cell for cell in cells].count(True) == 1
-        assert f"checking.exercise({number}, " in cells[-1]
+        assert [f"marks.exercise({number}, " in cell for cell in cells].count(True) == 1
+        assert f"marks.exercise({number}, " in cells[-1]
         assert len(ANSWERS[name]["WRONG"].get(number, [])) >= 3, f"wrong answers to {number}"
         assert ANSWERS[name]["RIGHT"].get(number), f"another right answer to {number}"
     texts = [cell.source for cell in make_exercises.read(name) if cell.cell_type == "markdown"]
@@ -211,7 +211,7 @@ def test_another_right_answer_passes(sheet, number, code):
 
 
 def verdict_of(check, capsys, **answers):
-    with checking.exercise(7, **answers):
+    with marks.exercise(7, **answers):
         check(**answers)
     return capsys.readouterr().out
 
@@ -250,13 +250,13 @@ def test_check_explains_a_function_that_returns_nothing(capsys):
 
 
 def test_check_can_be_interrupted():
-    with pytest.raises(KeyboardInterrupt), checking.exercise(7):
+    with pytest.raises(KeyboardInterrupt), marks.exercise(7):
         raise KeyboardInterrupt
 
 
 def test_fingerprint_sees_one_bit_of_a_buffer():
     norm = torch.nn.BatchNorm2d(3)
-    before = checking.fingerprint(norm)
-    assert checking.fingerprint(norm) == before
+    before = marks.fingerprint(norm)
+    assert marks.fingerprint(norm) == before
     norm.running_var[1] = torch.nextafter(norm.running_var[1], torch.tensor(2.0))
-    assert checking.fingerprint(norm) != before
+    assert marks.fingerprint(norm) != before

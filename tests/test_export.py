@@ -16,7 +16,7 @@ from torchvision.models import MobileNetV3, get_model_weights
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
 from going_modular import data_setup, export, model_builder, utils
-from going_modular.efficientnet_lite import EfficientNetLite
+from going_modular.models.efficientnet_lite import EfficientNetLite
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import get_model
 
-from going_modular import engine, folding
+from going_modular import engine
+from going_modular.training import folding
 
 BF16 = torch.bfloat16
 

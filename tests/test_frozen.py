@@ -24,7 +24,8 @@ from torchvision.models import (
 )
 from torchvision.transforms import v2
 
-from going_modular import data_setup, engine, folding, frozen, model_builder
+from going_modular import data_setup, engine, model_builder
+from going_modular.training import cutting, folding
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_memory(monkeypatch):
     """Have all outputs of trunks go to files."""
-    monkeypatch.setattr(frozen, "memory_budget", lambda: 0)
+    monkeypatch.setattr(cutting, "memory_budget", lambda: 0)
 
 
 def vit():
@@ -180,9 +181,9 @@ def test_augmented_pictures_are_never_cached(make_dataloader, capsys):
 
     model = model_builder.freeze(resnet())
     before = torch.random.get_rng_state()
-    assert frozen.draws_random_numbers(Augmented())
+    assert cutting.draws_random_numbers(Augmented())
     assert torch.equal(before, torch.random.get_rng_state())
-    assert not frozen.draws_random_numbers(make_dataloader().dataset)
+    assert not cutting.draws_random_numbers(make_dataloader().dataset)
     optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)
     loader = DataLoader(Augmented(), 4)
     engine.train(model, loader, optimizer=optimizer, epochs=1, cache_frozen=True)
@@ -194,9 +195,9 @@ def test_batches_that_are_mixed_are_never_cached(make_dataloader):
     dataloader = DataLoader(
         make_dataloader().dataset, 4, collate_fn=lambda items: mixup(*default_collate(items))
     )
-    trunk = frozen.split(model_builder.freeze(resnet()), training=True).trunk
-    with pytest.raises(frozen.CannotSplit, match="augmented"):
-        frozen.run_trunk(trunk, dataloader, CPU, torch.float32)
+    trunk = cutting.split(model_builder.freeze(resnet()), training=True).trunk
+    with pytest.raises(cutting.CannotSplit, match="augmented"):
+        cutting.run_trunk(trunk, dataloader, CPU, torch.float32)
 
 
 def test_what_cannot_be_split_trains_as_usual_and_says_so(make_dataloader, capsys):
@@ -227,12 +228,12 @@ def test_reasons_not_to_split():
             yield torch.zeros(3, 8, 8), 0
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    with pytest.raises(frozen.CannotSplit, match="no part of the model"):
-        frozen.split(model, training=True)
-    with pytest.raises(frozen.CannotSplit, match="stream"):
-        frozen.run_trunk(model, DataLoader(Stream()), torch.device("cpu"), torch.float32)
-    with pytest.raises(frozen.CannotSplit, match="no trainable parameter"):
-        frozen.split(model.requires_grad_(False), training=True)
+    with pytest.raises(cutting.CannotSplit, match="no part of the model"):
+        cutting.split(model, training=True)
+    with pytest.raises(cutting.CannotSplit, match="stream"):
+        cutting.run_trunk(model, DataLoader(Stream()), torch.device("cpu"), torch.float32)
+    with pytest.raises(cutting.CannotSplit, match="no trainable parameter"):
+        cutting.split(model.requires_grad_(False), training=True)
 
 
 def test_frozen_parts_run_in_eval_mode():
@@ -243,7 +244,7 @@ def test_frozen_parts_run_in_eval_mode():
     model[0].requires_grad_(False)
     model[1][1].requires_grad_(False)  # a BatchNorm alone
     model.train()
-    frozen.set_train_mode(model)
+    cutting.set_train_mode(model)
     assert not any(module.training for module in model[0].modules())
     assert [module.training for module in model[1]] == [True, False, True]
 
@@ -252,7 +253,7 @@ def test_frozen_parts_run_in_eval_mode():
 def test_randomness_before_the_head_stays_random(noise):
     model = nn.Sequential(nn.Conv2d(3, 8, 1), noise(), nn.Flatten(), nn.Linear(8 * 16, 2))
     model[0].requires_grad_(False)
-    split = frozen.split(model, training=True)
+    split = cutting.split(model, training=True)
     (value,) = split.trunk(torch.ones(2, 3, 4, 4))
     assert value.shape == (2, 8, 4, 4)  # the cut is before the dropout
     assert not torch.equal(split.tail([value]), split.tail([value]))
@@ -291,7 +292,7 @@ def test_folded_trunks_compute_the_same(builder, size, folded):
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_(0, 0.2)
     (model[-1] if builder is odd else model_builder.head(model)).requires_grad_(True)
-    trunk = frozen.split(model, training=False).trunk
+    trunk = cutting.split(model, training=False).trunk
     images = torch.randn(2, 3, size, size)
 
     def count(module):
@@ -338,9 +339,9 @@ def test_a_file_holds_what_memory_would(dtype, make_dataloader):
 
     model = TwoBranches()
     dataloader = make_dataloader(examples=10, batch_size=4)
-    trunk = frozen.split(model, training=True).trunk
+    trunk = cutting.split(model, training=True).trunk
     in_memory, in_file = (
-        frozen.run_trunk(trunk, dataloader, CPU, dtype, budget=budget) for budget in (10**9, 0)
+        cutting.run_trunk(trunk, dataloader, CPU, dtype, budget=budget) for budget in (10**9, 0)
     )
     assert in_memory.dataset.file is None and in_file.dataset.rows is None
     for (values, labels), (values_, labels_) in zip(in_memory, in_file, strict=True):
@@ -352,23 +353,23 @@ def test_a_file_holds_what_memory_would(dtype, make_dataloader):
 
 def test_the_budget_decides(make_dataloader, cache):
     dataloader = make_dataloader(examples=10, batch_size=4)
-    trunk = frozen.split(model_builder.freeze(resnet()), training=True).trunk
+    trunk = cutting.split(model_builder.freeze(resnet()), training=True).trunk
     needed = 10 * 512 * 4
-    run = partial(frozen.run_trunk, trunk, dataloader, CPU, torch.float32)
+    run = partial(cutting.run_trunk, trunk, dataloader, CPU, torch.float32)
     assert run(budget=needed).dataset.path is None and not cache.exists()
     assert run(budget=needed - 1).dataset.path.is_file()
     assert run().dataset.reused  # from a file, once there is one
-    assert 0 < frozen.memory_budget() < 2**50
+    assert 0 < cutting.memory_budget() < 2**50
 
 
 def runs_of_trunk(model, dataloader, dtype=torch.float32) -> int:
     """Count the batches that a model's trunk computes, all outputs going to files."""
     calls = []
-    trunk = frozen.split(model, training=False).trunk
+    trunk = cutting.split(model, training=False).trunk
     hook = model.layer1.register_forward_hook(
         lambda _, inputs, output: calls.append(type(output) is torch.Tensor)
     )
-    frozen.run_trunk(trunk, dataloader, CPU, dtype, budget=0)
+    cutting.run_trunk(trunk, dataloader, CPU, dtype, budget=0)
     hook.remove()
     return sum(calls)
 
@@ -439,8 +440,8 @@ def test_an_earlier_run_in_another_precision_is_not_used(photos, monkeypatch):
     model = model_builder.freeze(resnet())
     assert runs_of_trunk(model, photos(batch_size=8)) == 3
     computed = []
-    compute = frozen._compute
-    monkeypatch.setattr(frozen, "_compute", lambda *a: computed.append(1) or compute(*a))
+    compute = cutting._compute
+    monkeypatch.setattr(cutting, "_compute", lambda *a: computed.append(1) or compute(*a))
     runs_of_trunk(model, photos(), torch.bfloat16)
     runs_of_trunk(model, photos(), torch.bfloat16)
     monkeypatch.setattr(torch, "__version__", "0.0")
@@ -453,17 +454,18 @@ def test_an_earlier_process_is_reused(capsys):
 import sys, torch
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import get_model
-from going_modular import folding, frozen, model_builder
+from going_modular import model_builder
+from going_modular.training import folding, cutting
 torch.manual_seed(0)
 model = model_builder.freeze(get_model("efficientnet_lite0", num_classes=3))
 data = TensorDataset(torch.rand(4, 3, 32, 32), torch.arange(4))
-trunk = frozen.split(model, training=True).trunk
-loader = frozen.run_trunk(trunk, DataLoader(data), torch.device("cpu"), torch.float32, budget=0)
+trunk = cutting.split(model, training=True).trunk
+loader = cutting.run_trunk(trunk, DataLoader(data), torch.device("cpu"), torch.float32, budget=0)
 print(loader.dataset.reused, loader.dataset[[0, 3]][0][0].sum().item())
 """
     exec(script)
     first = capsys.readouterr().out.split()
-    root = Path(frozen.__file__).parent.parent
+    root = Path(cutting.__file__).parent.parent
     second = subprocess.run(
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True
     )
@@ -507,8 +509,8 @@ def test_a_crash_leaves_nothing(photos, cache):
 
 def test_two_runs_may_write_the_same(make_dataloader, cache):
     dataloader = make_dataloader(examples=10, batch_size=4)
-    trunk = frozen.split(model_builder.freeze(resnet()), training=True).trunk
-    run = partial(frozen.run_trunk, trunk, dataloader, CPU, torch.float32, budget=0)
+    trunk = cutting.split(model_builder.freeze(resnet()), training=True).trunk
+    run = partial(cutting.run_trunk, trunk, dataloader, CPU, torch.float32, budget=0)
     others = []
 
     def meanwhile(batches):
@@ -556,23 +558,23 @@ def test_a_full_disk_means_the_plain_loop(make_dataloader, cache, no_memory, mon
 def test_a_disk_that_fills_up_while_writing(make_dataloader, cache):
     import resource
 
-    trunk = frozen.split(model_builder.freeze(resnet()), training=True).trunk
+    trunk = cutting.split(model_builder.freeze(resnet()), training=True).trunk
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
     try:
-        with pytest.raises(frozen.CannotSplit, match=r"0\.0492 MB cannot be written.*too large"):
-            frozen.run_trunk(trunk, make_dataloader(examples=24), CPU, torch.float32, budget=0)
+        with pytest.raises(cutting.CannotSplit, match=r"0\.0492 MB cannot be written.*too large"):
+            cutting.run_trunk(trunk, make_dataloader(examples=24), CPU, torch.float32, budget=0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(cache.iterdir()) == []
 
 
 def test_what_was_used_longest_ago_makes_room(make_dataloader, cache, monkeypatch):
-    trunk = frozen.split(model_builder.freeze(resnet()), training=True).trunk
+    trunk = cutting.split(model_builder.freeze(resnet()), training=True).trunk
 
     def run(seed):
         dataloader = make_dataloader(examples=10, seed=seed)
-        return frozen.run_trunk(trunk, dataloader, CPU, torch.float32, budget=0).dataset
+        return cutting.run_trunk(trunk, dataloader, CPU, torch.float32, budget=0).dataset
 
     first, second = run(1).path, run(2).path
     for path, age in ((first, 2000), (second, 3000)):
@@ -589,14 +591,14 @@ def test_what_was_used_longest_ago_makes_room(make_dataloader, cache, monkeypatc
 
 
 def test_the_folder_is_the_users_choice_or_the_systems(monkeypatch, tmp_path, cache):
-    assert frozen.cache_folder() == cache
+    assert cutting.cache_folder() == cache
     monkeypatch.delenv("GOING_MODULAR_CACHE")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert frozen.cache_folder() == tmp_path / "xdg" / "going_modular"
+    assert cutting.cache_folder() == tmp_path / "xdg" / "going_modular"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    assert frozen.cache_folder() == tmp_path / ".cache" / "going_modular"
+    assert cutting.cache_folder() == tmp_path / ".cache" / "going_modular"
 
 
 def test_training_says_where_its_files_are(make_dataloader, no_memory, cache, capsys):

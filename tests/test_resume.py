@@ -15,7 +15,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset
 
-from going_modular import checkpoints, engine, train, utils
+from going_modular import engine, train, utils
+from going_modular.training import resuming
 
 # A server that has imported everything forks processes in milliseconds; Windows has none.
 METHODS = multiprocessing.get_all_start_methods()
@@ -65,7 +66,7 @@ def cell(path, limit=10**9, augment=False, schedule=None, lr=0.05, freeze=False,
         epochs=options.pop("epochs", 4),
         device="cpu",
         scheduler=schedule(optimizer) if schedule else None,
-        checkpoint=path and checkpoints.Checkpoint(path, save_every=0),
+        checkpoint=path and resuming.Checkpoint(path, save_every=0),
         verbose=options.pop("verbose", False),
         **options,
     )
@@ -182,7 +183,7 @@ def test_a_state_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
 
-    checkpoints.Checkpoint(tmp_path / "run.pt").write({"format": 1, "about": Evil()})
+    resuming.Checkpoint(tmp_path / "run.pt").write({"format": 1, "about": Evil()})
     with pytest.raises(Exception, match=r"weights_only|Unsupported"):
         cell(tmp_path / "run.pt")
     assert not (tmp_path / "made").exists()
@@ -216,7 +217,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_two_notebooks_do_not_share_a_checkpoint(tmp_path):
-    checkpoint = checkpoints.Checkpoint(tmp_path / "run.pt")
+    checkpoint = resuming.Checkpoint(tmp_path / "run.pt")
     with checkpoint.locked():
         with pytest.raises(OSError, match=r"run\.pt is in use by another run"):
             cell(tmp_path / "run.pt")
@@ -370,7 +371,7 @@ def test_a_picture_that_was_added_is_noticed(interrupted, photo_folder, capsys):
 
 def test_a_run_folder_has_one_live_run(interrupted, capsys):
     out, _ = interrupted
-    with checkpoints.locked(out / ".lock", "it"):
+    with resuming.locked(out / ".lock", "it"):
         assert train.main(["--resume", "--out", str(out)]) == 1
     assert "is in use by another run, which is still going" in capsys.readouterr().err
     assert json.loads((out / train.UNFINISHED).read_text())["strategy"] == "partial"

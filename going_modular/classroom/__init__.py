@@ -1,4 +1,4 @@
-"""What a teacher needs around the notebooks: each module is a command of its own."""
+"""What a class needs around the notebooks."""
 
 from pathlib import Path
 

@@ -81,7 +81,7 @@ print(f"device: {device}")
 #
 # Five strategies, one architecture, one data set, from random weights to everything trained. Each
 # was run with three seeds and the defaults of `python -m going_modular.train`. That takes too long
-# for a lesson, so the results lie in a table, one row a run. `python tests/ladder.py charts --out
+# for a lesson, so the results lie in a table, one row a run. `python tests/by_hand/ladder.py charts --out
 # my.csv` measures it again.
 #
 # Two kinds of chance are in such a figure. Another **seed** gives another head and another order of
@@ -93,7 +93,7 @@ print(f"device: {device}")
 def read_ladder(name):
     """Read a table of runs, as {strategy: [row, ...]}."""
     ladder = {}
-    with open(root / "notebooks" / f"ladder_{name}.csv", newline="") as file:
+    with open(root / "data" / f"ladder_{name}.csv", newline="") as file:
         for row in csv.DictReader(file):
             ladder.setdefault(row["strategy"], []).append(row)
     return ladder
@@ -136,7 +136,7 @@ show(charts, "test")
 #
 # The same was measured on photos of ants and bees, from PyTorch's own transfer tutorial. They are
 # not in this repository: get `hymenoptera_data.zip` there, unpack it, and give its folder to
-# `tests/ladder.py`. Their 49 test photos are too few to rank anything. No choice was made by their
+# `tests/by_hand/ladder.py`. Their 49 test photos are too few to rank anything. No choice was made by their
 # 153 validation photos, so for once the intervals are of these.
 #
 # **Predict:** charts are far from the photos of ImageNet; ants and bees are such photos. Which

@@ -251,7 +251,7 @@ assert largest < 1e-3
 # With more trainable blocks the figures agree to two or three digits only. But so do those of *one*
 # process on another number of threads: AdamW divides each gradient by its own size, and one that is
 # zero but for rounding moves its weight as far as any other. In float64, where rounding is out of the
-# way, all layers give the same history to ten digits and more (`tests/equalities.py`).
+# way, all layers give the same history to ten digits and more (`tests/by_hand/equalities.py`).
 #
 # ## A cost model
 #

@@ -60,7 +60,8 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
-from going_modular import data_setup, engine, evaluation, frozen, model_builder, utils
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular.training import cutting
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -257,7 +258,7 @@ augment = data_setup.create_transform("efficientnet_lite0", size=128, augment=Tr
 few = splits.train.few(5)
 try:
     features_of(few, augment)
-except frozen.CannotSplit as reason:
+except cutting.CannotSplit as reason:
     print("refused:", reason)
 
 # %% [markdown]

@@ -533,7 +533,7 @@ for name, correct, total in (
 print(f"course: 0.8561 of 75 would be {0.8561 * 75:.1f} pictures; batches of 32, 32 and 11 have")
 both = [(a, b) for a in range(65) for b in range(12) if round((a / 32 + b / 11) / 3, 4) == 0.8561]
 print("that mean where so many of the first 64 and of the last 11 are right:", both)
-with open(root / "notebooks" / "ladder_hymenoptera.csv") as file:
+with open(root / "data" / "ladder_hymenoptera.csv") as file:
     ladder = list(csv.DictReader(file))
 for strategy in ("scratch", "feature_extraction", "full"):
     shares = [int(row["val_correct"]) / 153 for row in ladder if row["strategy"] == strategy]

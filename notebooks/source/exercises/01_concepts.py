@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 from torch.nn.functional import normalize
 from torchvision.models import get_model_weights
 
-from going_modular import checking, data_setup, engine, evaluation, model_builder, utils
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -67,7 +68,7 @@ print(chosen)
 # end of solution
 
 # %%
-with checking.exercise(1, chosen=chosen):
+with marks.exercise(1, chosen=chosen):
     assert chosen in candidates, f"{chosen!r} is not a name from `candidates`"
     size, score = {}, {}
     for name in candidates:
@@ -109,7 +110,7 @@ def white_with_edges(width, height, side, top):
     return ImageOps.expand(Image.new("RGB", (width, height), "white"), (side, top), "black")
 
 
-with checking.exercise(2, transform=transform):
+with marks.exercise(2, transform=transform):
     shape = tuple(transform(photo).shape)
     assert shape == (3, 96, 96), f"the picture comes out as {shape}, and (3, 96, 96) is wanted"
     ends = [transform(Image.new("RGB", (256, 256), color)).mean() for color in ("black", "white")]
@@ -160,7 +161,7 @@ print(f"{from_scratch:,} {feature_extraction:,} {full_fine_tuning:,}")
 
 # %%
 counts = {"from_scratch": from_scratch, "full_fine_tuning": full_fine_tuning}
-with checking.exercise(3, **counts, feature_extraction=feature_extraction):
+with marks.exercise(3, **counts, feature_extraction=feature_extraction):
     head = model_builder.head(model)
     assert feature_extraction != head.weight.numel(), "the head has biases, too"
     assert feature_extraction % 5 == 0, "the head is for 5 kinds of flowers, not for more"
@@ -200,7 +201,7 @@ def constant_guess(train_labels, val_labels):
     # end of solution
 
 # %%
-with checking.exercise(4, constant_guess=constant_guess):
+with marks.exercise(4, constant_guess=constant_guess):
     train_labels = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 2])
     val_labels = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 2, 2])
     share = float(constant_guess(train_labels, val_labels))
@@ -244,7 +245,7 @@ def vote(similarity, train_labels, k):
     # end of solution
 
 # %%
-with checking.exercise(5, vote=vote):
+with marks.exercise(5, vote=vote):
     near = torch.linspace(0.9, 0.2, 8)
     said = vote(torch.stack([near, near.flip(0)]), torch.tensor([5, 9, 9, 0, 3, 4, 4, 1]) * 10, k=5)
     said = torch.as_tensor(said).tolist()

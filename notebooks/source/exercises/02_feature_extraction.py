@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from going_modular import checking, data_setup, engine, evaluation, model_builder, utils
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -76,7 +77,7 @@ model = model.eval()
 # end of solution
 
 # %%
-with checking.exercise(1, model=model):
+with marks.exercise(1, model=model):
     trunk, head = model.features, model_builder.head(model)
     logits = len(list(head.parameters())[-1])
     assert logits == 12, f"the head gives {logits} logits: replace it by one for 12 classes"
@@ -86,13 +87,13 @@ with checking.exercise(1, model=model):
         "an optimizer is made"
     )
     assert model_builder.count_parameters(head)[0] > 0, "the head is frozen, too: nothing can learn"
-    before = checking.fingerprint(trunk), checking.fingerprint(head)
+    before = marks.fingerprint(trunk), marks.fingerprint(head)
     train_one_batch(model)
-    assert checking.fingerprint(trunk) == before[0], (
+    assert marks.fingerprint(trunk) == before[0], (
         "no parameter of the trunk has moved, but its buffers have: in which mode does BatchNorm "
         "leave its running mean and variance alone?"
     )
-    assert checking.fingerprint(head) != before[1], "the head has not learned"
+    assert marks.fingerprint(head) != before[1], "the head has not learned"
 
 # %% [markdown]
 # ## Exercise 2 · Count right answers
@@ -123,7 +124,7 @@ def accuracy(model, dataloader):
     # end of solution
 
 # %%
-with checking.exercise(2, accuracy=accuracy):
+with marks.exercise(2, accuracy=accuracy):
     answers = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     truth = torch.tensor([0, 1, 2, 0, 0, 0, 1, 1, 2])  # 4 of 4, 1 of 4 and 1 of 1 are right
     dataloader = DataLoader(TensorDataset(torch.eye(3)[answers], truth), batch_size=4)
@@ -176,14 +177,14 @@ def features_of(model, dataloader):
     # end of solution
 
 # %%
-with checking.exercise(3, features_of=features_of):
+with marks.exercise(3, features_of=features_of):
     few = data_setup.create_dataloader(splits.train.few(3), transform, shuffle=True)
-    before, seen = checking.fingerprint(model.features), []
+    before, seen = marks.fingerprint(model.features), []
     hook = model.features.register_forward_hook(lambda *call: seen.append(len(call[-1])))
     features, feature_labels = features_of(model.train(), few)
     hook.remove()
     assert tuple(features.shape) == (36, 1280), f"{tuple(features.shape)} should be (36, 1280)"
-    assert checking.fingerprint(model.features) == before, (
+    assert marks.fingerprint(model.features) == before, (
         "the pass has moved BatchNorm's buffers: which mode does the trunk need?"
     )
     assert sum(seen) <= 36, f"the trunk saw {sum(seen)} pictures, but there are 36: once is enough"
@@ -219,7 +220,7 @@ def some_of_each(labels, number, seed):
     # end of solution
 
 # %%
-with checking.exercise(4, some_of_each=some_of_each):
+with marks.exercise(4, some_of_each=some_of_each):
     many = torch.tensor([0, 1, 0, 2, 0] * 8)  # 24, 8 and 8 of the three classes
     choice = {}
     for number, seed in [(6, 0), (3, 0), (6, 1)]:
@@ -284,7 +285,7 @@ for number, chosen in positions.items():
 # end of solution
 
 # %%
-with checking.exercise(5, curve=curve):
+with marks.exercise(5, curve=curve):
     assert set(curve) == {1, 5, 20}, f"the curve has {sorted(curve)}: 1, 5 and 20 are wanted"
     for number, (low, share, high) in curve.items():
         assert low <= share <= high, (

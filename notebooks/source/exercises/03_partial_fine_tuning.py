@@ -18,7 +18,8 @@
 import torch
 from torch import nn
 
-from going_modular import checking, data_setup, engine, model_builder, utils
+from going_modular import data_setup, engine, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -53,7 +54,7 @@ optimizer = torch.optim.AdamW(model_builder.parameter_groups(model, lr=1e-3, tru
 # end of solution
 
 # %%
-with checking.exercise(1, model=model, optimizer=optimizer):
+with marks.exercise(1, model=model, optimizer=optimizer):
     *early, last_but_one, last = model_builder.blocks(model)
     head = list(model_builder.head(model).parameters())
     training = sum(p.numel() for block in early for p in block.parameters if p.requires_grad)
@@ -97,7 +98,7 @@ def fitting_momentum(steps, remains):
     # end of solution
 
 # %%
-with checking.exercise(2, fitting_momentum=fitting_momentum):
+with marks.exercise(2, fitting_momentum=fitting_momentum):
     for steps, remains in [(48, 0.01), (10, 0.5), (1, 0.3)]:
         momentum = float(fitting_momentum(steps, remains))
         call = f"fitting_momentum({steps}, {remains:g}) gives {momentum:.4f}"
@@ -152,7 +153,7 @@ def diagnose(training, validation, own_statistics):
     # end of solution
 
 # %%
-with checking.exercise(3, diagnose=diagnose):
+with marks.exercise(3, diagnose=diagnose):
     said = {run: diagnose(*run) for run in [(0.15, 0.10, 0.12), (1.00, 0.40, 0.86)]}
     said |= {run: diagnose(*run) for run in [(0.99, 0.75, 0.76), (0.90, 0.88, 0.87)]}
     about = [f"{run}: you say {answer!r}, but" for run, answer in said.items()]
@@ -197,7 +198,7 @@ def train_only(model, names):
     # end of solution
 
 # %%
-with checking.exercise(4, train_only=train_only):
+with marks.exercise(4, train_only=train_only):
     nets = {"resnet18": ["layer4", "fc"], "mobilenet_v3_small": ["features.1", "classifier"]}
     for architecture, names in nets.items():
         net = model_builder.create_model(architecture, 12, weights=None)
@@ -247,7 +248,7 @@ def moving_batch_norms(model, dataloader):
     # end of solution
 
 # %%
-with checking.exercise(5, moving_batch_norms=moving_batch_norms):
+with marks.exercise(5, moving_batch_norms=moving_batch_norms):
     for trainable_norms in (True, False):
         net = model_builder.unfreeze(model_builder.create_model("efficientnet_lite0", 12), last=1)
         norms = {n: m for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}

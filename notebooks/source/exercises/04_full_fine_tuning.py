@@ -21,7 +21,8 @@ import math
 import torch
 from torch import nn
 
-from going_modular import checking, data_setup, engine, model_builder, utils
+from going_modular import data_setup, engine, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -58,7 +59,7 @@ def training_bytes(model):
     # end of solution
 
 # %%
-with checking.exercise(1, training_bytes=training_bytes):
+with marks.exercise(1, training_bytes=training_bytes):
     net = nn.Sequential(nn.Linear(30, 20).requires_grad_(False), nn.Linear(20, 10))
     said = training_bytes(net)
     optimizer = torch.optim.AdamW(net[1].parameters())
@@ -103,7 +104,7 @@ def decayed_rates(lr, decay, blocks):
     # end of solution
 
 # %%
-with checking.exercise(2, decayed_rates=decayed_rates):
+with marks.exercise(2, decayed_rates=decayed_rates):
     said = [float(rate) for rate in decayed_rates(0.1, 0.5, blocks=3)]
     assert len(said) == 4, f"you give {len(said)} rates; three blocks and a head need 4"
     assert said[0] < said[-1], "the order is forward: the first block learns least and comes first"
@@ -144,7 +145,7 @@ def rate_at(step, total, warmup, lr):
     # end of solution
 
 # %%
-with checking.exercise(3, rate_at=rate_at):
+with marks.exercise(3, rate_at=rate_at):
     said = [float(rate_at(step, total=32, warmup=7, lr=0.8)) for step in range(32)]
     assert said[0] > 0, "batch 0 learns nothing: it has one part of the rise already"
     assert min(said) >= 0, f"the rate falls to {min(said):.2f}: a cosine ends at -1, a rate at 0"
@@ -193,7 +194,7 @@ def relative_updates(before, after):
     # end of solution
 
 # %%
-with checking.exercise(4, relative_updates=relative_updates):
+with marks.exercise(4, relative_updates=relative_updates):
     before = model_builder.create_model("efficientnet_lite0", 12)
     after = copy.deepcopy(before)
     first, second, third = model_builder.blocks(after)[:3]
@@ -252,7 +253,7 @@ def probe_then_tune(model, dataloader):
     # end of solution
 
 # %%
-with checking.exercise(5, probe_then_tune=probe_then_tune):
+with marks.exercise(5, probe_then_tune=probe_then_tune):
     model = model_builder.create_model("efficientnet_lite0", 12)
     start = copy.deepcopy(model.state_dict())
     probe = probe_then_tune(model, train_dataloader)

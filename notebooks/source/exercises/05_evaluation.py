@@ -22,7 +22,8 @@ from scipy.stats import binomtest
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from going_modular import checking, data_setup, engine, evaluation, model_builder, utils
+from going_modular import data_setup, engine, evaluation, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -92,7 +93,7 @@ def interval(correct, total):
     # end of solution
 
 # %%
-with checking.exercise(1, interval=interval):
+with marks.exercise(1, interval=interval):
     for correct, total in [(8, 10), (10, 10), (0, 25), (337, 360)]:
         low, high = interval(correct, total)
         said = f"{correct} of {total}: you say [{low:.3f}, {high:.3f}]"
@@ -130,7 +131,7 @@ def recall_and_precision(matrix):
     # end of solution
 
 # %%
-with checking.exercise(2, recall_and_precision=recall_and_precision):
+with marks.exercise(2, recall_and_precision=recall_and_precision):
     matrix = torch.tensor([[8, 2, 0], [1, 4, 0], [4, 2, 4]])
     result = [torch.as_tensor(values) for values in recall_and_precision(matrix)]
     assert [len(values) for values in result] == [3, 3], "a value for each class is wanted, twice"
@@ -165,7 +166,7 @@ def compare(right_a, right_b):
     # end of solution
 
 # %%
-with checking.exercise(3, compare=compare):
+with marks.exercise(3, compare=compare):
     a, b = torch.tensor([1] * 50 + [1] * 9 + [0] * 2 + [0] * 9) > 0, torch.ones(70) > 0
     b[50:59], b[61:] = False, False  # both 50, only A 9, only B 2, none 9
     only_a, only_b, p = compare(a, b)
@@ -205,7 +206,7 @@ def temperature(logits, labels):
     # end of solution
 
 # %%
-with checking.exercise(4, temperature=temperature):
+with marks.exercise(4, temperature=temperature):
     generator = torch.Generator().manual_seed(0)
     fair = torch.randn(1000, 12, generator=generator) * 2
     labels = fair.softmax(dim=1).multinomial(1, generator=generator).flatten()
@@ -258,7 +259,7 @@ print(f"threshold {threshold:.3f}")
 # end of solution
 
 # %%
-with checking.exercise(5, threshold=threshold):
+with marks.exercise(5, threshold=threshold):
     result = val["20 of each"]
     number, share = answered(result, threshold)
     most, chosen_on_test = (

@@ -30,7 +30,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from going_modular import checking, data_setup, engine, model_builder, utils
+from going_modular import data_setup, engine, model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 device = utils.pick_device()
@@ -91,7 +92,7 @@ def write_files(folder):
 
 
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-with folder as name, checking.exercise(1, leaked=leaked):
+with folder as name, marks.exercise(1, leaked=leaked):
     found = leaked(*write_files(Path(name)))
     assert isinstance(found, (list, tuple, set)), f"a list of paths is wanted, not {found!r}"
     names = sorted(Path(path).name for path in found)
@@ -142,7 +143,7 @@ class Name(str):
         return zlib.crc32(f"{Name.session} {self}".encode())
 
 
-with checking.exercise(2, choose_test=choose_test):
+with marks.exercise(2, choose_test=choose_test):
     photos = np.random.default_rng(0).integers(1, 10, 200)
     birds = [Name(f"ring {i:03}") for i, number in enumerate(photos) for _ in range(number)]
     chosen = list(choose_test(birds, 0.25, seed=0))
@@ -214,7 +215,7 @@ def agree(image, copy):
     return np.mean(rows[0] == rows[1])
 
 
-with checking.exercise(3, look=look):
+with marks.exercise(3, look=look):
     pictures = [draw(seed) for seed in range(8)]
     values = np.asarray(look(pictures[0])).ravel()
     assert len(values) >= 32, f"{len(values)} values are too few: at least 32 are wanted"
@@ -273,7 +274,7 @@ def rank_labels(features, labels):
     # end of solution
 
 # %%
-with checking.exercise(4, rank_labels=rank_labels):
+with marks.exercise(4, rank_labels=rank_labels):
     rng, labels = np.random.default_rng(0), truth.copy()
     wrong = rng.choice(240, 24, replace=False)
     labels[wrong] = (labels[wrong] + rng.integers(1, 6, 24)) % 6

@@ -20,7 +20,8 @@ import random
 import torch
 from torch import nn
 
-from going_modular import checking, utils
+from going_modular import utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 
@@ -47,7 +48,7 @@ def combine(gradients, counts):
     # end of solution
 
 # %%
-with checking.exercise(1, combine=combine):
+with marks.exercise(1, combine=combine):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(10, 4, generator=generator)
     labels = torch.randint(3, (10,), generator=generator)
@@ -102,7 +103,7 @@ def my_share(order, batch_size, rank, ranks):
     # end of solution
 
 # %%
-with checking.exercise(2, my_share=my_share):
+with marks.exercise(2, my_share=my_share):
     for count, batch_size, ranks in [(12, 4, 2), (13, 4, 2), (20, 8, 3), (5, 4, 3)]:
         order = random.Random(count).sample(range(count), count)
         shares = [my_share(list(order), batch_size, rank, ranks) for rank in range(ranks)]
@@ -155,7 +156,7 @@ def most_gpus(rate, batch, gradient_bytes, link, share):
     # end of solution
 
 # %%
-with checking.exercise(3, most_gpus=most_gpus):
+with marks.exercise(3, most_gpus=most_gpus):
     resnet = {"rate": 2470, "batch": 256, "gradient_bytes": 102_228_128}
     found = most_gpus(**resnet, link=125e6, share=1.0)
     assert found == 1, f"a perfect speed-up: only one GPU has it, and you say {found}"
@@ -204,7 +205,7 @@ def shuffle_buffer(stream, size, rng):
     # end of solution
 
 # %%
-with checking.exercise(4, shuffle_buffer=shuffle_buffer):
+with marks.exercise(4, shuffle_buffer=shuffle_buffer):
     taken = []
 
     def endless():

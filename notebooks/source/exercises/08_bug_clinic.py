@@ -24,7 +24,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from going_modular import checking, data_setup, utils
+from going_modular import data_setup, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 print("torch", torch.__version__.split("+")[0])
@@ -61,7 +62,7 @@ def mean_loss(model, dataloader):
     # end of solution
 
 # %%
-with checking.exercise(1, mean_loss=mean_loss):
+with marks.exercise(1, mean_loss=mean_loss):
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     inputs = torch.eye(3)[labels] * 4
     inputs[-1] = torch.tensor([4.0, 0.0, 0.0])  # the last one is wrong, and sure of it
@@ -100,7 +101,7 @@ def choose_and_report(val_accuracies, test_accuracies):
     # end of solution
 
 # %%
-with checking.exercise(2, choose_and_report=choose_and_report):
+with marks.exercise(2, choose_and_report=choose_and_report):
     generator = torch.Generator().manual_seed(0)
     guesses = torch.randint(12, (2, 200, 75), generator=generator)  # right where 0
     guessers = (guesses == 0).float().mean(dim=2).tolist()
@@ -159,7 +160,7 @@ class Spy(nn.Module):
         return torch.zeros(len(images), 12)
 
 
-with checking.exercise(3, logits_of=logits_of):
+with marks.exercise(3, logits_of=logits_of):
     white, spy = Image.new("RGB", (300, 200), "white"), Spy()
     for name, size in [("efficientnet_lite0", 128), ("resnet18", 128), ("resnet18", 64)]:
         transform = data_setup.create_transform(name, size=size)
@@ -201,7 +202,7 @@ class InMemory(Dataset):
         # end of solution
 
 # %%
-with checking.exercise(4, InMemory=InMemory):
+with marks.exercise(4, InMemory=InMemory):
     read, shifts = [], iter([0.25, 0.5, 0.75, 0.125] * 9)
     pictures = InMemory(
         read=lambda index: read.append(index) or torch.tensor([10.0 * index]),
@@ -261,14 +262,14 @@ class Small(nn.Module):
         return self.classifier(self.features(images))
 
 
-with checking.exercise(5, train_epoch=train_epoch):
+with marks.exercise(5, train_epoch=train_epoch):
     batches = DataLoader(TensorDataset(torch.randn(8, 3, 8, 8), torch.arange(8) % 2), batch_size=4)
     for training in (True, False):
         net = Small().train(training)
-        before = checking.fingerprint(net.features), checking.fingerprint(net.classifier)
+        before = marks.fingerprint(net.features), marks.fingerprint(net.classifier)
         optimizer = torch.optim.SGD(net.classifier.parameters(), lr=0.1)
         train_epoch(net, batches, optimizer)
-        after = checking.fingerprint(net.features), checking.fingerprint(net.classifier)
+        after = marks.fingerprint(net.features), marks.fingerprint(net.classifier)
         assert after[0] == before[0], f"the trunk's fingerprint went from {before[0]} to {after[0]}"
         assert all(net.dropout_was_on), (
             f"the model came in {'training' if training else 'eval'} mode, and the head's dropout "

@@ -21,7 +21,8 @@ import itertools
 import torch
 from torch import nn
 
-from going_modular import checking, model_builder, utils
+from going_modular import model_builder, utils
+from going_modular.classroom import marks
 
 utils.seed_everything(42)
 print("torch", torch.__version__.split("+")[0])
@@ -51,7 +52,7 @@ def not_held(model, optimizer):
     # end of solution
 
 # %%
-with checking.exercise(1, not_held=not_held):
+with marks.exercise(1, not_held=not_held):
     net = model_builder.freeze(model_builder.create_model("resnet18", 10, weights=None))
     old = torch.optim.Adam(model_builder.parameter_groups(net, lr=1e-3))
     said = not_held(net, old)
@@ -118,7 +119,7 @@ def score_by(accuracies):
     return lambda model: (*accuracies, 1)[int(model[0].bias[0]) - 1]
 
 
-with checking.exercise(2, keep_best=keep_best):
+with marks.exercise(2, keep_best=keep_best):
     for accuracies in [(0.5, 0.9, 0.7), (0.4, 0.6), (0.6, 0.8, 0.8, 0.7), (0, 0)]:
         net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         for tensor in net.state_dict().values():
@@ -169,7 +170,7 @@ def possible_counts(reported, sizes):
     # end of solution
 
 # %%
-with checking.exercise(3, possible_counts=possible_counts):
+with marks.exercise(3, possible_counts=possible_counts):
     said = possible_counts(0.5, [2, 2, 1])
     assert said is not None and not isinstance(said, (int, float)), f"a set is wanted, not {said}"
     about = f"batches of 2, 2 and 1, and 0.5 printed: you say {said}"
@@ -252,7 +253,7 @@ def find_head(network, images):
     # end of solution
 
 # %%
-with checking.exercise(4, find_head=find_head):
+with marks.exercise(4, find_head=find_head):
     for kind, wanted, why in [
         ("resnet18", "fc", "groups of layers, and the network itself, have names, too"),
         ("vit_b_16", "heads.head", "its last child is no layer, but a group"),

@@ -32,7 +32,7 @@ from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 COUNTS = {"train": 40, "val": 30, "test": 60, "shifted": 30}  # pictures per class
-DEFAULT_DIR = Path(__file__).resolve().parent.parent / "data" / "charts"
+DEFAULT_DIR = Path(__file__).resolve().parent / "charts"
 PALETTE_SIZE = 32  # colours of a picture: what keeps the whole set under 6 MB
 RECORD = "drawn.json"  # what drew the folder: seed, counts, versions
 
@@ -1047,7 +1047,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m going_modular.charts", description=__doc__.split("\n")[0]
+        prog="python data/draw_charts.py", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_DIR, help="folder to draw into (%(default)s)"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on two hosts and on one, and compare; then again with the link between them cut for a while.
 # The hosts are network namespaces with a virtual link (Linux, as root):
-#     PYTHON=.venv/bin/python tests/two_hosts.sh [strategy]
+#     PYTHON=.venv/bin/python tests/by_hand/two_hosts.sh [strategy]
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python} strategy=${1:-full}
@@ -30,7 +30,7 @@ host() {  # the n-th of two, writing to $2
     GLOO_SOCKET_IFNAME=gm-${name}0 ip netns exec gm-$name "$python" -m torch.distributed.run \
         --nnodes 2 --nproc-per-node 1 --node-rank "$1" --master-addr 10.77.0.1 --master-port 29400 \
         --local-addr "10.77.0.$(($1 + 1))" \
-        tests/equalities.py "$strategy" "$2"
+        tests/by_hand/equalities.py "$strategy" "$2"
 }
 
 sent() { ip netns exec gm-a cat /sys/class/net/gm-a0/statistics/tx_bytes; }
@@ -57,8 +57,8 @@ both() {  # writing to $1, with the link cut for $2 seconds while gradients are 
     echo "the first host has sent $((($(sent) - before) / 1000)) kB"
 }
 
-"$python" tests/equalities.py "$strategy" "$work/one.pt" | grep epoch
+"$python" tests/by_hand/equalities.py "$strategy" "$work/one.pt" | grep epoch
 both "$work/two-hosts.pt" 0
 cut_after=$((($(sent) - before) / 2))
 both "$work/link-cut.pt" "${CUT:-8}"
-"$python" tests/equalities.py compare "$work/one.pt" "$work/two-hosts.pt" "$work/link-cut.pt"
+"$python" tests/by_hand/equalities.py compare "$work/one.pt" "$work/two-hosts.pt" "$work/link-cut.pt"

@@ -1,8 +1,8 @@
 """Train the embedded network in float64, alone or under torchrun, and compare what came out.
 
-    python tests/equalities.py full one.pt
-    torchrun --nproc-per-node 2 tests/equalities.py full two.pt
-    python tests/equalities.py compare one.pt two.pt
+    python tests/by_hand/equalities.py full one.pt
+    torchrun --nproc-per-node 2 tests/by_hand/equalities.py full two.pt
+    python tests/by_hand/equalities.py compare one.pt two.pt
 
 In float64, since float32's rounding is no small matter to AdamW: a gradient that is zero but for
 its rounding moves a weight as far as any other.
@@ -15,9 +15,10 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from going_modular import data_setup, distributed, engine, model_builder, utils
+from going_modular import data_setup, engine, model_builder, utils
+from going_modular.training import processes
 
 BLOCKS = {"feature_extraction": 0, "partial": 3, "full": 9}
 
@@ -48,7 +49,7 @@ def fit(strategy: str, out: Path) -> None:
         scheduler=engine.warmup_cosine(optimizer, 2 * len(loaders[0])),
         cache_frozen=strategy != "full",
     )
-    if distributed.is_main():
+    if processes.is_main():
         torch.save({"history": dict(history), "state_dict": model.state_dict()}, out)
 
 
@@ -75,5 +76,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "compare":
         compare(*map(Path, sys.argv[2:]))
     else:
-        with distributed.process_group():
+        with processes.process_group():
             fit(sys.argv[1], Path(sys.argv[2]))

@@ -1,9 +1,9 @@
 """Look at what readers and teachers see, in a real browser. Run by hand: it needs Playwright.
 
-    python tests/browser.py site FOLDER --axe axe.min.js --shots SHOTS
-    python tests/browser.py slides FOLDER --axe axe.min.js --shots SHOTS
-    python tests/browser.py handout FILE.html --axe axe.min.js --shots SHOTS
-    python tests/browser.py lab NEW_FOLDER --shots SHOTS
+    python tests/by_hand/browser.py site FOLDER --axe axe.min.js --shots SHOTS
+    python tests/by_hand/browser.py slides FOLDER --axe axe.min.js --shots SHOTS
+    python tests/by_hand/browser.py handout FILE.html --axe axe.min.js --shots SHOTS
+    python tests/by_hand/browser.py lab NEW_FOLDER --shots SHOTS
 
 It drives an installed Chromium. Each part prints what it found and ends with an error where a page
 is not as it should be; the pictures in SHOTS are for a person to look at.
@@ -30,7 +30,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"phone": (360, 740), "desktop": (1280, 800)}
 THEMES = ["light", "dark"]
 CHROMIUM = "/usr/bin/chromium"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 LESSON, EXERCISE = "01_concepts.ipynb", "exercises/01_concepts.ipynb"
 BARS = {"02_feature_extraction.ipynb": "loss_fn, 15, device"}  # what the cell that draws bars says
 ANSWERS = [  # of exercise 1: what a learner types, and what the check says

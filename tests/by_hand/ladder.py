@@ -1,7 +1,7 @@
 """Measure every strategy on a data set over several seeds; write one row a run to a CSV file.
 
 Run by hand; it takes some minutes for each seed:
-`python tests/ladder.py charts --out notebooks/ladder_charts.csv`.
+`python tests/by_hand/ladder.py charts --out data/ladder_charts.csv`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Feed mutated pictures to the code that reads them: `python tests/fuzz_images.py --files 12000`.
+"""Feed mutated pictures to the code that reads them: `python tests/by_hand/fuzz_images.py --files 12000`.
 
 Each file must become an RGB picture or the documented error. Not part of the tests that pytest
 runs: it takes minutes. A process of its own reads the files of one format, with limits on memory
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SECONDS = 20  # for one file
 MEMORY = 2 * 2**30  # bytes beyond what the process has before it reads the first file
 SIZE = (61, 47)

@@ -118,7 +118,7 @@ def _is_first(store: dist.Store) -> bool:
 # --- what they tell each other -------------------------------------------------------------------
 
 
-def total(*numbers: float) -> list[float]:
+def all_reduce(*numbers: float) -> list[float]:
     """Add up each number over all processes."""
     if world_size() == 1:
         return list(numbers)
@@ -127,7 +127,7 @@ def total(*numbers: float) -> list[float]:
     return sums.tolist()
 
 
-def agree(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """Return what the first process says."""
     if world_size() == 1:
         return value
@@ -138,7 +138,7 @@ def agree(value: Any) -> Any:
 
 def on_main(function: Callable, *arguments: Any) -> Any:
     """Call `function` in the first process only and return its result in all."""
-    return agree(function(*arguments) if is_main() else None)
+    return broadcast(function(*arguments) if is_main() else None)
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def first_on_this_machine() -> Iterator[None]:
         dist.barrier()
 
 
-def whole(rows: Tensor) -> Tensor:
+def gather(rows: Tensor) -> Tensor:
     """Put a batch together, in its order, of which each process holds its share of the rows."""
     if world_size() == 1:
         return rows
@@ -311,7 +311,7 @@ class _Parallel(DistributedDataParallel):
 
     def forward(self, images: Any) -> Any:
         mine = len(images[0] if isinstance(images, (list, tuple)) else images)
-        rows = int(total(mine)[0])
+        rows = int(all_reduce(mine)[0])
         with _AsOneBatch(mine, rows):
             outputs = super().forward(images)
         # The processes' gradients are averaged, and each comes from a mean over its own rows.

@@ -128,7 +128,7 @@ def prepare(name: str) -> Path:
     not at all: until then everything is in a hidden folder beside it, where a later run goes on.
     Raises ConnectionError, ValueError or OSError, saying what to do by hand.
     """
-    default = Path(__file__).resolve().parent.parent / "data"
+    default = Path(__file__).resolve().parent.parent.parent / "data"
     root = Path(os.environ.get("GOING_MODULAR_DATA") or default).expanduser().absolute()
     folder, work = root / name, root / f".{name}"
     if folder.is_dir() and not work.is_dir():

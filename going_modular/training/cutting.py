@@ -18,8 +18,8 @@ from torch import Tensor, fx, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 from torchvision.ops import StochasticDepth
 
-from going_modular import distributed, folding
-from going_modular.outputs import (
+from going_modular.training import folding, processes
+from going_modular.training.outputs import (
     FORMAT,
     SUFFIX,
     Batch,
@@ -220,7 +220,7 @@ def run_trunk(
 
 def memory_budget() -> int:
     """Return how many bytes of outputs are kept in memory: a quarter of what is free."""
-    return _free_memory() // 4 // distributed.local_world_size()
+    return _free_memory() // 4 // processes.local_world_size()
 
 
 def _free_memory() -> int:
@@ -251,7 +251,7 @@ def _outputs(
     if any(folder.glob(f"*{SUFFIX}")):  # else the key, which reads all pictures, may be needless
         path = _cache_path(folder, trunk, dataloader, device, dtype)
         outputs = path and open_file(path)
-    if not distributed.total(not outputs)[0]:  # each process has found them
+    if not processes.all_reduce(not outputs)[0]:  # each process has found them
         return outputs
 
     ready = folding.ready(trunk, dtype)
@@ -263,21 +263,21 @@ def _outputs(
     except ValueError as error:
         raise CannotSplit(f"what crosses the cut cannot be kept: {error}") from error
     too_large = layout.rows_bytes > (memory_budget() if budget is None else budget)
-    if not distributed.total(too_large)[0]:
+    if not processes.all_reduce(too_large)[0]:
         return into_memory(layout, batches)
     path = path or _cache_path(folder, trunk, dataloader, device, dtype)
     outputs = None
     try:
-        if path and not distributed.is_first_on_this_machine():
+        if path and not processes.is_first_on_this_machine():
             for _ in batches:  # another process keeps them, and needs this one's share
                 pass
         else:
             outputs = into_file(path, folder, layout, batches)
     except OSError as error:
-        if distributed.world_size() > 1:  # the others cannot know; this ends all
+        if processes.world_size() > 1:  # the others cannot know; this ends all
             raise
         raise CannotSplit(f"its outputs cannot be kept: {error}") from error
-    distributed.total(0)  # they are written, when all have come here
+    processes.all_reduce(0)  # they are written, when all have come here
     return outputs or open_file(path)
 
 
@@ -295,14 +295,14 @@ def _compute(
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
-    for images, labels in progress(distributed.share(in_order)):
+    for images, labels in progress(processes.share(in_order)):
         with torch.inference_mode(), autocast(device, dtype):
             parts = [trunk(to_device(part, device)) for part in _parts(images, device)]
         for values in parts:
             if not all(isinstance(value, Tensor) for value in values):
                 raise CannotSplit("what crosses the cut is not one tensor row per picture")
         values = [torch.cat(values).cpu() for values in zip(*parts, strict=True)]
-        yield [distributed.whole(value) for value in values], distributed.whole(labels)
+        yield [processes.gather(value) for value in values], processes.gather(labels)
 
 
 def _parts(images: Tensor, device: torch.device) -> Sequence[Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
-from going_modular import distributed, frozen
+from going_modular.training import cutting, processes
 from going_modular.utils import draws_random_numbers, remove_half_written, replacing
 
 FORMAT = 1
@@ -119,14 +119,14 @@ def describe(
     watched: DataLoader | None,
 ) -> dict[str, object]:
     """Say what a run is, so that it does not go on as another one."""
-    trained = frozen.trained_state(model)
+    trained = cutting.trained_state(model)
     fixed = [value for name, value in model.state_dict().items() if name not in trained]
     about = {
         "model": f"{type(model).__name__} of {len(model.state_dict())} tensors",
         "trained part": [tuple(value.shape) for value in trained.values()],
         "frozen part": _digest(*map(_bytes, fixed)),
         "optimizer": type(optimizer).__name__,
-        "loss": (type(loss_fn).__name__, frozen.settings(loss_fn)),
+        "loss": (type(loss_fn).__name__, cutting.settings(loss_fn)),
     }
     for name, loader in (("training", train_dataloader), ("validation", watched)):
         if loader is not None:
@@ -157,9 +157,9 @@ def follow(
         return
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint(checkpoint)
-    with checkpoint.locked() if distributed.is_main() else contextlib.nullcontext():
+    with checkpoint.locked() if processes.is_main() else contextlib.nullcontext():
         run = Run(checkpoint, parts, seen, dataloader, about)
-        state = distributed.on_main(checkpoint.read)
+        state = processes.on_main(checkpoint.read)
         if state is not None:
             run.restore(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
         yield run
@@ -215,11 +215,11 @@ class Run:
         """Return a loader of the batches that this epoch has not seen; no others are read."""
         if self.resumed is None or not self.seen.batches:
             return dataloader
-        rest = _Rest(distributed.batches(dataloader), self.seen.batches, self.resumed["random"])
+        rest = _Rest(processes.batches(dataloader), self.seen.batches, self.resumed["random"])
         dataset = dataloader.dataset
-        if not isinstance(dataset, distributed.Batches):  # which a share of them is already
-            dataset = distributed.Batches(dataloader)
-        return distributed.by_batches(dataloader, dataset, rest)
+        if not isinstance(dataset, processes.Batches):  # which a share of them is already
+            dataset = processes.Batches(dataloader)
+        return processes.by_batches(dataloader, dataset, rest)
 
     def save_if_due(self) -> None:
         """Save within an epoch, if the last time is long enough ago."""
@@ -229,13 +229,13 @@ class Run:
     def _save_after(self, seconds: float) -> None:
         pause = max(seconds, self.cost / SHARE_OF_TIME) if self.checkpoint.save_every else 0
         due = time.monotonic() - self.saved_at >= pause
-        if distributed.total(due)[0]:
+        if processes.all_reduce(due)[0]:
             self._save()
 
     def _save(self) -> None:
         start = time.monotonic()
         seen = self.seen.of_all_processes()
-        if distributed.is_main():
+        if processes.is_main():
             now = self._random_state()
             state = {
                 "format": FORMAT,
@@ -258,7 +258,7 @@ class Run:
             _load_into(part, state["parts"][name])
         self.epoch, self.resumed, self.start = state["epoch"], state, state["start"]
         self.seen = type(self.seen)(**state["seen"])
-        if not distributed.is_main():
+        if not processes.is_main():
             self.seen = self.seen.without_sums()
         _set_random_state(self.start, self.generator)
 
@@ -334,7 +334,7 @@ def _state_of(part: Any) -> Any:
     if part is None:
         return None
     if isinstance(part, nn.Module):
-        return frozen.trained_state(part)
+        return cutting.trained_state(part)
     if isinstance(part, dict):
         return dict(part)
     return part.state_dict() if hasattr(part, "state_dict") else vars(part)

@@ -1,8 +1,8 @@
 """Do to real runs what happens to them in the world, and see that nothing is lost. By hand:
 
-python tests/faults.py kills 50      kill -9 at random moments; go on; compare bit for bit
-python tests/faults.py disk          no room for what is saved, at every size (not on Windows)
-python tests/faults.py folders       read-only (not as root), in use, shared caches
+python tests/by_hand/faults.py kills 50      kill -9 at random moments; go on; compare bit for bit
+python tests/by_hand/faults.py disk          no room for what is saved, at every size (not on Windows)
+python tests/by_hand/faults.py folders       read-only (not as root), in use, shared caches
 """
 
 import os
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TRAIN = [sys.executable, "-m", "going_modular.train"]
 SMALL = ["--epochs", "3", "--size", "32", "--batch-size", "8", "--device", "cpu"]
 SMALL += ["--save-every", "0"]  # after every batch

@@ -1,4 +1,4 @@
-"""Time the plain loop that tutorials teach against the engine: `python tests/benchmark.py --help`.
+"""Time the plain loop that tutorials teach against the engine: `python tests/by_hand/benchmark.py --help`.
 
 Run by hand, on a machine that does nothing else. Each measurement is a process of its own, so that
 its peak memory is its own; plain loop and engine take turns. Seconds run from the making of the
@@ -23,7 +23,7 @@ from statistics import median
 # torch is imported by the measuring processes alone: on Linux a process's peak memory is at least
 # that of the process which started it.
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 
 @dataclass(frozen=True)
@@ -235,19 +235,20 @@ def _plain(model, train, val, transform, options) -> dict:
 def _engine(model, train, val, transform, options) -> dict:
     import torch
 
-    from going_modular import data_setup, engine, frozen
+    from going_modular import data_setup, engine
+    from going_modular.training import cutting
 
     if options.budget is not None:
-        frozen.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
+        cutting.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
     computed = []
-    run_trunk = frozen.run_trunk
+    run_trunk = cutting.run_trunk
 
     def noting(*arguments, **keywords):
         loader = run_trunk(*arguments, **keywords)
         computed.append(loader.dataset)
         return loader
 
-    frozen.run_trunk = noting
+    cutting.run_trunk = noting
     start = time.perf_counter()
     train_dataloader = data_setup.create_dataloader(
         train, transform, batch_size=BATCH_SIZE, shuffle=True

@@ -1,0 +1,1 @@
+"""From files to labelled images: one image, a set of them, folders and their splits, downloads."""
