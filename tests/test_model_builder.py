@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, get_model, get_model_weights
 
 from going_modular import model_builder, utils
+from going_modular.models import from_torchvision
 from going_modular.model_builder import (
     WeightsError,
     blocks,
@@ -109,7 +110,7 @@ def all_logits(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 
 def test_every_model_is_listed():
     assert len(NAMES) >= 81
-    assert model_builder.model_names() == sorted(NAMES)
+    assert from_torchvision.names() == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -119,8 +120,10 @@ class _Tracer(fx.Tracer):
 def _trace(model: nn.Module) -> fx.Graph:
     if not any(p.requires_grad for p in model.parameters()):
         raise CannotSplit("the model has no trainable parameter")
+    parameters = signature(model.forward).parameters.values()
+    optional = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return _Tracer().trace(model)
+        return _Tracer().trace(model, concrete_args=optional)  # else `mask is not None` holds
     except Exception as error:  # whatever a model's own forward raises when it meets a proxy
         raise CannotSplit(f"torch.fx cannot trace {type(model).__name__}: {error}") from error
 
