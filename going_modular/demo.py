@@ -1,4 +1,4 @@
-"""Try a model in the browser: `python -m going_modular.demo runs/NAME/model.pt`.
+"""Try a model in the browser: `python -m going_modular.demo runs/NAME/model.safetensors`.
 
 The page is served to this machine alone, needs no internet, and keeps no picture.
 """
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m going_modular.demo",
         description="Serve a page to this machine's browser, to try a model on pictures.",
     )
-    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
+    parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
     parser.add_argument("--port", type=int, default=7860, help="of the page's address")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl+C

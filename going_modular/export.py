@@ -1,7 +1,7 @@
 """Turn a trained model into files for use without this package, and check and time them.
 
-`python -m going_modular.export runs/NAME/model.pt` writes model.pt2 (torch.export), model.onnx, and
-preprocessing.json, which tells a program in any language what to do with a picture.
+`python -m going_modular.export runs/NAME/model.safetensors` writes model.pt2 (torch.export),
+model.onnx, and preprocessing.json, which tells a program in any language what to do with a picture.
 """
 
 import argparse
@@ -310,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Write a model as model.pt2, model.onnx and preprocessing.json, check both on "
         "real pictures and time them on this machine's CPU.",
     )
-    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
+    parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
     parser.add_argument("--out", type=Path, help="folder for the files; by default the model's")
     parser.add_argument(
         "--photos", type=Path, nargs="+", help="pictures to check with; by default 64 charts"

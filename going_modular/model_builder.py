@@ -28,6 +28,7 @@ from torch import nn
 from torchvision.models import WeightsEnum, get_model_builder, get_model_weights, list_models
 
 from going_modular import utils
+from going_modular.models import saved
 
 CONNECT_SECONDS = 10  # until a server must have answered, name lookup included
 STALL_SECONDS = 30  # between two pieces of a running download, however long it takes in all
@@ -111,47 +112,33 @@ def _create(
     else:
         _check_head(head, layer, num_classes)
     _replace(model, main, head)
-    model.architecture, model.config = name, config  # what utils.save_model needs to know
+    model.blueprint = saved.Blueprint(name, config, _build_again)  # for utils.save_model
     return model
 
 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", head: nn.Module | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a saved model, in eval mode, and the checkpoint that it came from.
+    """Load a saved model, in eval mode, and what its file says about it.
 
-    A model that was created with a `head` of its own needs one of the same shape here.
-    Raises ValueError where the weights do not fit the architecture.
+    That is architecture, config (its constructor's arguments beside the number of classes),
+    class_names, transform (ready to call), metrics, training and versions. A model that was created
+    with a `head` of its own needs one of the same shape here.
+    Raises FileNotFoundError, or ValueError for a file that is something else, damaged, or whose
+    weights do not fit; nothing in it is run.
     """
-    checkpoint = utils.load_checkpoint(path)
-    name, classes = checkpoint["architecture"], len(checkpoint["class_names"])
-    state_dict = checkpoint["state_dict"]
-    try:
-        config = _config(_check_name(name), None)
-        unknown = checkpoint["config"].keys() - config.keys()
-        if unknown:
-            raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
-        config |= checkpoint["config"]
-        if head is None:
-            _check_shapes(name, classes, config, state_dict)
-        model = _create(name, classes, None, config, head)
-        model.load_state_dict(state_dict)
-    except Exception as error:  # what a file's values lead the model's own code to
-        raise ValueError(
-            f"{utils.printable(path)}: the weights do not fit {utils.printable(name)} with "
-            f"{classes} classes ({utils.one_line(error)}). "
-            "If it was created with a head of its own, give the same as head=."
-        ) from error
-    return model.to(device).eval(), checkpoint
+    return saved.load(path, _build_again, device, head)
 
 
-def _check_shapes(
-    name: str, classes: int, config: dict[str, Any], state_dict: dict[str, torch.Tensor]
-) -> None:
-    """Raise RuntimeError where weights do not fit, before any memory is taken for the network."""
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is copied
-        _create(name, classes, None, config, None).load_state_dict(state_dict)
+def _build_again(
+    architecture: str, num_classes: int, config: dict[str, Any], head: nn.Module | None
+) -> nn.Module:
+    """Build the network of a saved model, with random weights."""
+    name = _check_name(architecture)
+    known = _config(name, None)
+    if unknown := config.keys() - known.keys():
+        raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
+    return _create(name, num_classes, None, known | config, head)
 
 
 def head(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Name what is on photos: `python -m going_modular.predict runs/NAME/model.pt PHOTO...`."""
+"""Name what is on photos: `python -m going_modular.predict MODEL PHOTO...`."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m going_modular.predict",
         description="Print the most probable classes of each photo, prepared as in training.",
     )
-    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
+    parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="image files")
     parser.add_argument("--top", type=int, default=1, help="classes to print for each photo")
     options = parser.parse_args(arguments)

@@ -29,7 +29,7 @@ DEFAULT_SIZES = {"charts": 128}
 
 # In a run's folder until its results are there: its options, and where it is.
 UNFINISHED = "unfinished.json"
-RESULTS = ("model.pt", "history.csv", "curves.png")
+RESULTS = ("model.safetensors", "history.csv", "curves.png")
 STATES = {"head": "resume-head.pt", "all": "resume.pt"}
 # What may change when an interrupted run goes on: none of it changes the result.
 MAY_DIFFER = {"out", "overwrite", "resume", "save_every", "workers", "device", "no_cache", "test"}
@@ -292,7 +292,7 @@ def _find_interrupted(options: argparse.Namespace) -> tuple[Path, argparse.Names
     elif processes.is_restarted():
         return None
     else:
-        state = "a finished run" if (options.out / "model.pt").exists() else "no interrupted run"
+        state = "a finished run" if (options.out / RESULTS[0]).exists() else "no interrupted run"
         raise FileNotFoundError(f"{options.out} holds {state}: there is nothing to go on with")
     for folder in folders:
         was = json.loads((folder / UNFINISHED).read_text())
@@ -382,7 +382,7 @@ def _write(
 ) -> None:
     metrics = {f"{name}_accuracy": result.accuracy for name, result in results.items()}
     utils.save_model(
-        model, out, "model.pt", class_names=class_names, transform=transform, metrics=metrics
+        model, out, RESULTS[0], class_names=class_names, transform=transform, metrics=metrics
     )
     with utils.replacing(out / "history.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -396,8 +396,8 @@ def _write(
         plt.close()
     _remove_states(out)
     folder = Path(utils.printable(out))
-    print(f"\nsaved      {folder / 'model.pt'}, {folder / 'history.csv'}, {folder / 'curves.png'}")
-    print(f"predict    {_python()} -m going_modular.predict {folder / 'model.pt'} PHOTO...")
+    print("\nsaved      " + ", ".join(str(folder / name) for name in RESULTS))
+    print(f"predict    {_python()} -m going_modular.predict {folder / RESULTS[0]} PHOTO...")
     print(f"learn      {_python()} -m jupyterlab notebooks")
 
 

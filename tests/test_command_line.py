@@ -29,7 +29,7 @@ def trained(photo_folder, tmp_path, capsys):
 
 def test_train_writes_a_run_folder_and_a_table(trained):
     out, printed = trained
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "history.csv", "model.pt"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(train.RESULTS)
     assert "2,562 of 3,373,570 trainable" in printed
     assert "The frozen part ran once over 32 images" in printed
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
@@ -48,7 +48,7 @@ def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, 
     photos = tmp_path / "photos"
     (tmp_path / "broken.jpg").write_bytes((photos / "dark" / "00.jpg").read_bytes()[:300])
     arguments = [
-        str(out / "model.pt"),
+        str(out / "model.safetensors"),
         str(photos / "dark" / "01.jpg"),
         str(tmp_path / "broken.jpg"),
         str(photos / "light" / "01.jpg"),
@@ -67,19 +67,19 @@ def test_prediction_is_prepared_as_in_training(trained, tmp_path, capsys):
     # A photo of another size goes through the saved transform, whatever the model was trained on.
     out, _ = trained
     Image.new("RGBA", (500, 90), (255, 255, 255, 0)).save(tmp_path / "transparent.PNG")
-    assert predict.main([str(out / "model.pt"), str(tmp_path / "transparent.PNG")]) == 0
+    assert predict.main([str(out / "model.safetensors"), str(tmp_path / "transparent.PNG")]) == 0
     assert "light" in capsys.readouterr().out
 
 
 def test_an_earlier_run_is_never_overwritten_unasked(trained, photo_folder, capsys):
     out, _ = trained
-    before = (out / "model.pt").read_bytes()
+    before = (out / "model.safetensors").read_bytes()
     arguments = ["--data", str(photo_folder), "--out", str(out), *QUICK]
     assert train.main(arguments) == 1
     assert "holds an earlier run" in capsys.readouterr().err
-    assert (out / "model.pt").read_bytes() == before
+    assert (out / "model.safetensors").read_bytes() == before
     assert train.main([*arguments, "--overwrite"]) == 0
-    assert (out / "model.pt").read_bytes() != before
+    assert (out / "model.safetensors").read_bytes() != before
 
 
 def test_runs_get_new_folders_by_default(photo_folder, tmp_path, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_file_name_cannot_steer_the_terminal(trained, tmp_path, capsys):
     out, _ = trained
     photo = tmp_path / "a\x1b[31m\nb.png"
     Image.new("RGB", (40, 40)).save(photo)
-    assert predict.main([str(out / "model.pt"), str(photo)]) == 0
+    assert predict.main([str(out / "model.safetensors"), str(photo)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "\x1b" not in printed and r"a\x1b[31m\nb.png" in printed
 

@@ -39,7 +39,9 @@ def make_checkpoint(name, folder):
     model = model_builder.create_model(name, len(CLASS_NAMES), weights=None)
     size = {} if name == "vit_tiny" else {"crop_size": 96, "resize_size": 110}
     transform = get_model_weights(name).DEFAULT.transforms(**size)
-    return utils.save_model(model, folder, "model.pt", class_names=CLASS_NAMES, transform=transform)
+    return utils.save_model(
+        model, folder, "model.safetensors", class_names=CLASS_NAMES, transform=transform
+    )
 
 
 @pytest.fixture
@@ -195,7 +197,7 @@ def test_the_command_serves_this_machine_alone_and_keeps_nothing(served, capsys)
         assert loaded and not [
             url for url in loaded if url.startswith("http") and str(port) not in url
         ]
-        for path in (str(ROOT / "README.md"), str(uploads.parent / "my_run" / "model.pt")):
+        for path in (str(ROOT / "README.md"), str(uploads.parent / "my_run" / "model.safetensors")):
             assert http.get(f"/gradio_api/file={path}").status_code == 403
         large = {"files": ("large.png", b"0" * 21_000_000)}
         assert http.post("/gradio_api/upload", files=large).status_code == 413

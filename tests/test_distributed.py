@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.ops import StochasticDepth
@@ -276,7 +277,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(photo_folder, tmp_path):
     assert "going on with epoch 1, after batch" in result.stdout
     assert result.stdout.count("saved      ") == 1  # one process prints and writes
     assert not list((tmp_path / "two").glob("resume*"))
-    one, two = (torch.load(tmp_path / name / "model.pt")["state_dict"] for name in ("one", "two"))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert max((two[name] - value).abs().max() for name, value in one.items()) < 1e-5
     rows = [(tmp_path / n / "history.csv").read_text().splitlines()[1:] for n in ("one", "two")]
     for one, two in zip(*rows, strict=True):

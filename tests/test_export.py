@@ -217,7 +217,7 @@ def test_comparison_finds_files_of_another_model(resnet18):
 def saved(resnet18, tmp_path):
     model, transform, _ = resnet18
     return utils.save_model(
-        model, tmp_path / "run", "model.pt", class_names=CLASS_NAMES, transform=transform
+        model, tmp_path / "run", "model.safetensors", class_names=CLASS_NAMES, transform=transform
     )
 
 
@@ -257,7 +257,7 @@ def test_command_overwrites_only_when_told(saved, quick, capsys):
     assert path.read_text() == "mine" and not (saved.parent / "model.onnx").exists()
     assert export.main([str(saved), *photo, "--overwrite"]) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["class_names"] == CLASS_NAMES
-    assert {p.name for p in saved.parent.iterdir()} == {"model.pt", *export.FILES}
+    assert {p.name for p in saved.parent.iterdir()} == {"model.safetensors", *export.FILES}
 
 
 def test_a_file_that_disagrees_is_an_error(saved, quick, capsys):
@@ -280,7 +280,7 @@ def test_mistakes_get_one_line(saved, tmp_path, capsys):
         printed = capsys.readouterr().err
         assert printed.startswith("export: error: ") and message in printed
         assert printed.count("\n") == 1
-    assert [path.name for path in saved.parent.iterdir()] == ["model.pt"]
+    assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
 
 
 def test_missing_packages_are_named_with_the_line_to_run(saved, monkeypatch, capsys):
@@ -290,4 +290,4 @@ def test_missing_packages_are_named_with_the_line_to_run(saved, monkeypatch, cap
     )
     assert export.main([str(saved), "--photos", str(CHARTS[0])]) == 1
     assert "pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
-    assert [path.name for path in saved.parent.iterdir()] == ["model.pt"]
+    assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]

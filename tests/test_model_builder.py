@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, get_model, get_model_weights
 
-from going_modular import model_builder, utils
+from going_modular import model_builder
 from going_modular.model_builder import (
     WeightsError,
     blocks,
@@ -31,7 +31,6 @@ from going_modular.model_builder import (
     head,
     head_features,
     heads,
-    load_model,
     parameter_groups,
     unfreeze,
 )
@@ -119,7 +118,7 @@ def test_new_heads_give_the_network_that_torchvision_builds_for_as_many_classes(
         warnings.simplefilter("ignore", FutureWarning)
         expected = get_model(name, num_classes=NUM_CLASSES, **config)
     model = meta_model(name)
-    assert model.architecture == name
+    assert model.blueprint.architecture == name
     assert shapes(model) == shapes(expected)
 
 
@@ -510,7 +509,7 @@ def test_weights_are_given_by_name_or_member(cache, monkeypatch, weights):
     path = publish("squeezenet1_1", cache)
     redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
     model = create_model("SqueezeNet1_1", 2, weights=weights)
-    assert model.architecture == "squeezenet1_1"
+    assert model.blueprint.architecture == "squeezenet1_1"
 
 
 def test_the_embedded_model_needs_no_network(cache):
@@ -640,7 +639,7 @@ def test_on_request_absent_weights_are_random_and_it_says_so(cache, knocks, caps
     torch.manual_seed(0)
     scratch = create_model("resnet18", 2, weights=None)
     assert torch.equal(weights_of(model), weights_of(scratch))
-    assert model.config == scratch.config
+    assert model.blueprint.config == scratch.blueprint.config
     with pytest.raises(WeightsError, match="no answer"):
         create_model("resnet18", 2)
 
@@ -717,73 +716,3 @@ def test_random_weights_leave_the_network_as_those_asked_for(
     model = create_model(vit_tiny, 3, weights=weights, random_if_absent=True)
     assert model.image_size == 48
     assert "RANDOM WEIGHTS: vit_tiny" in capsys.readouterr().out
-
-
-# Saved models
-
-
-@pytest.fixture
-def transform():
-    return get_model_weights("efficientnet_lite0").DEFAULT.transforms()
-
-
-def test_a_saved_model_gives_the_same_logits(tmp_path, transform):
-    model = create_model("efficientnet_lite0", 3).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["bar", "line", "pie"], transform=transform
-    )
-    loaded, checkpoint = load_model(path)
-    assert checkpoint["class_names"] == ["bar", "line", "pie"]
-    assert loaded.architecture == "efficientnet_lite0"
-    assert not loaded.training
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.equal(loaded(images), model(images))
-
-
-def test_a_saved_model_with_a_head_of_its_own(tmp_path, transform):
-    model = create_model("resnet18", 2, weights=None, head=small_mlp()).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["ants", "bees"], transform=transform
-    )
-    loaded, _ = load_model(path, head=small_mlp())
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(loaded(images), model(images))
-    with pytest.raises(ValueError, match=r"model\.pt: the weights do not fit resnet18.*head="):
-        load_model(path)
-
-
-@pytest.mark.parametrize(("weights", "size"), [("SMALL", 32), ("LARGE", 48), (None, 32)])
-def test_a_model_for_larger_images_comes_back_as_large(weights, size, vit_tiny, tmp_path):
-    # As ViT does with SWAG_E2E weights: the position embedding is as large as their images.
-    transform = get_model_weights(vit_tiny)[weights or "DEFAULT"].transforms()
-    model = create_model(vit_tiny, 3, weights=weights).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["a", "b", "c"], transform=transform
-    )
-    loaded, checkpoint = load_model(path)
-    assert checkpoint["config"] == {"image_size": size}
-    images = checkpoint["transform"](torch.rand(2, 3, 60, 70))
-    assert images.shape == (2, 3, size, size)
-    assert torch.equal(loaded(images), model(images))
-
-
-def test_files_without_a_config_still_load(vit_tiny, tmp_path):
-    model = create_model(vit_tiny, 2, weights=None).eval()
-    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
-    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
-    content = torch.load(path, weights_only=True)
-    del content["config"]
-    torch.save(content | {"format": 1}, path)
-    loaded, _ = load_model(path)
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(loaded(images), model(images))
-
-
-@pytest.mark.parametrize("config", [{"image_size": 40}, {"colour": "red"}])
-def test_a_config_that_does_not_fit_names_the_file(config, vit_tiny, tmp_path):
-    model = create_model(vit_tiny, 2, weights=None)
-    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
-    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
-    torch.save(torch.load(path, weights_only=True) | {"config": config}, path)
-    with pytest.raises(ValueError, match=r"m\.pt: the weights do not fit vit_tiny"):
-        load_model(path)

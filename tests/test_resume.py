@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset
@@ -22,7 +23,7 @@ from going_modular.training import resuming
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 CONTEXT.set_forkserver_preload(["going_modular.train"])
-RESULTS = {"curves.png", "history.csv", "model.pt"}
+RESULTS = {"curves.png", "history.csv", "model.safetensors"}
 QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "5", "--device", "cpu"]
 
 
@@ -234,7 +235,7 @@ def command(folder, out, *options):
 def result(out):
     with (out / "history.csv").open() as file:
         history = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-    return history, torch.load(out / "model.pt", weights_only=True)["state_dict"]
+    return history, load_file(out / "model.safetensors")
 
 
 def _run(arguments, cache, log):
@@ -273,7 +274,7 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
         process.join()
         if (out / train.UNFINISHED).exists():
             arguments = ["--resume", "--out", str(out), "--save-every", "0"]
-    if (out / train.UNFINISHED).exists() or not (out / "model.pt").exists():
+    if (out / train.UNFINISHED).exists() or not (out / "model.safetensors").exists():
         process = start(arguments, tmp_path)
         process.join()
         assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
@@ -284,7 +285,9 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
     assert {path.name for path in out.iterdir()} - {".lock"} == RESULTS
 
 
-@pytest.mark.parametrize("place", ["model.pt", "history.csv", "curves.png", "unfinished.json"])
+@pytest.mark.parametrize(
+    "place", ["model.safetensors", "history.csv", "curves.png", "unfinished.json"]
+)
 def test_killed_while_it_saves_it_saves_again(place, photo_folder, tmp_path):
     out = tmp_path / "out"
     arguments = command(photo_folder, out, "--strategy", "feature_extraction")
@@ -293,7 +296,7 @@ def test_killed_while_it_saves_it_saves_again(place, photo_folder, tmp_path):
     process.join()
     assert process.exitcode == 9
     assert (out / train.UNFINISHED).exists()
-    assert (out / "model.pt").exists() == (place != "model.pt")
+    assert (out / "model.safetensors").exists() == (place != "model.safetensors")
     process = start(["--resume", "--out", str(out)], tmp_path)
     process.join()
     assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
@@ -310,7 +313,7 @@ def _die_at(place, arguments, tmp_path):
         replace(source, target)
 
     def die_unlinking(path, **options):
-        if path.name == place and (path.parent / "model.pt").exists():
+        if path.name == place and (path.parent / "model.safetensors").exists():
             os._exit(9)
         unlink(path, **options)
 

@@ -454,7 +454,7 @@ if made_here:
 
 # %%
 options = {"class_names": class_names, "transform": transform}
-path = utils.save_model(final, work, "model.pt", **options)
+path = utils.save_model(final, work, "model.safetensors", **options)
 loaded, checkpoint = model_builder.load_model(path, device)
 test_dataloader = data_setup.create_dataloader(checked_test, checkpoint["transform"])
 answers = engine.predict(loaded, test_dataloader, device)
@@ -523,9 +523,9 @@ except ImportError as error:  # the packages are missing, or this PyTorch is too
 # ```
 # python -m going_modular.audit photos --copy-to clean
 # python -m going_modular.train --data clean --strategy partial
-# python -m going_modular.predict runs/clean-partial/model.pt new.jpg
-# python -m going_modular.export runs/clean-partial/model.pt
-# python -m going_modular.demo runs/clean-partial/model.pt
+# python -m going_modular.predict runs/clean-partial/model.safetensors new.jpg
+# python -m going_modular.export runs/clean-partial/model.safetensors
+# python -m going_modular.demo runs/clean-partial/model.safetensors
 # ```
 #
 # The last one opens a page in the browser: drop a picture, see the classes and where the model

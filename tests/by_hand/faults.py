@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent.parent
 TRAIN = [sys.executable, "-m", "going_modular.train"]
@@ -84,7 +85,7 @@ def photos(folder: Path) -> list[str]:
 
 def result(out: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
     rows = (out / "history.csv").read_text().splitlines()
-    weights = torch.load(out / "model.pt", weights_only=True)["state_dict"]
+    weights = load_file(out / "model.safetensors")
     return [row.rpartition(",")[0] for row in rows], weights
 
 
@@ -113,7 +114,7 @@ def kills(folder: Path, count: int) -> None:
             number += 1
             out = folder / f"{name}-{number}"
             command = [*arguments, "--out", str(out)]
-            while not (out / "model.pt").exists() or (out / "unfinished.json").exists():
+            while not (out / "model.safetensors").exists() or (out / "unfinished.json").exists():
                 process = runs.start(command)
                 if killed < each:
                     time.sleep(moments.uniform(0, 0.7 * took))
@@ -129,7 +130,7 @@ def kills(folder: Path, count: int) -> None:
                     command = ["--resume", "--out", str(out), "--save-every", "0"]
             worst = max(worst, difference(whole, out))
             left = sorted(path.name for path in out.iterdir() if path.name != ".lock")
-            assert left == ["curves.png", "history.csv", "model.pt"], left
+            assert left == ["curves.png", "history.csv", "model.safetensors"], left
         print(f"{name:<20}  {killed:>5}  {number:>5}  {early:>16}  {worst:g}", flush=True)
 
 

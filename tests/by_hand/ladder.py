@@ -53,7 +53,7 @@ def measure(data: str, strategy: str, seed: int, epochs: int | None) -> dict[str
             # Processor seconds: they stay the same when the machine has other work to do.
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
             "peak_megabytes": megabytes,
-            **counts(data, strategy, Path(folder, "model.pt")),
+            **counts(data, strategy, Path(folder, "model.safetensors")),
         }
     print(row, flush=True)
     return row
