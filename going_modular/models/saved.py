@@ -95,7 +95,7 @@ class Blueprint:
             )
         self._check_model(model, len(description["class_names"]))
         tensors = _apart(model.state_dict())
-        return tensors, {"format": "pt", ENTRY: text, "crc32": _checksum(text, tensors)}
+        return tensors, {ENTRY: text, "crc32": _checksum(text, tensors)}
 
     def _check_model(self, model: nn.Module, num_classes: int) -> None:
         if prune.is_pruned(model) or any(map(parametrize.is_parametrized, model.modules())):
