@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset, get_worker_info
-from torchvision.models import get_model_weights
 from torchvision.transforms import functional as F
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 from tqdm import tqdm
 
 from going_modular import utils
+from going_modular.models import weights
 from going_modular.pictures import downloads
 from going_modular.utils import one_line, printable
 
@@ -671,13 +671,7 @@ def create_transform(
     `size` is the side of the crop in pixels; the resize before it keeps the weights' proportion.
     `augment` varies crop, side and colour a little, for training only, in the same value range.
     """
-    weights = get_model_weights(model).DEFAULT
-    preset = weights.transforms()
-    if not isinstance(preset, ImageClassification):
-        raise ValueError(f"{model} is not an image classification model: choose one that is")
-    if size is not None:
-        resize_size = round(size * preset.resize_size[0] / preset.crop_size[0])
-        preset = weights.transforms(crop_size=size, resize_size=resize_size)
+    preset = weights.preset(model, size)
     return _augmented(preset) if augment else preset
 
 

@@ -34,6 +34,7 @@ from going_modular.model_builder import (
     parameter_groups,
     unfreeze,
 )
+from going_modular.models import from_torchvision
 
 NAMES = [*torchvision.models.list_models(module=torchvision.models), "efficientnet_lite0"]
 NUM_CLASSES = 12
@@ -108,7 +109,7 @@ def all_logits(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 
 def test_every_model_is_listed():
     assert len(NAMES) >= 81
-    assert model_builder.model_names() == sorted(NAMES)
+    assert from_torchvision.names() == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -119,21 +120,39 @@ class _Tracer(fx.Tracer):
 def _trace(model: nn.Module) -> fx.Graph:
     if not any(p.requires_grad for p in model.parameters()):
         raise CannotSplit("the model has no trainable parameter")
+    parameters = signature(model.forward).parameters.values()
+    optional = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return _Tracer().trace(model)
+        return _Tracer().trace(model, concrete_args=optional)  # else `mask is not None` holds
     except Exception as error:  # whatever a model's own forward raises when it meets a proxy
         raise CannotSplit(f"torch.fx cannot trace {type(model).__name__}: {error}") from error
 
 
 def _live_nodes(model: nn.Module, graph: fx.Graph) -> set[fx.Node]:
-    """Collect what training can change: nodes that are trainable or random, and all that follow."""
+    """Collect what the tail computes: what is trainable or random, and all that follows from it."""
     live: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "output":
             continue
         if _changes(model, node) or any(source in live for source in node.all_input_nodes):
             live.add(node)
-    return live
+    return live | _fixed_nodes(graph, live)
+
+
+def _fixed_nodes(graph: fx.Graph, live: set[fx.Node]) -> set[fx.Node]:
+    """Collect what the live part needs and no image changes, such as the angles of a RoPE.
+
+    It has no row for each image, so it is worked out again instead of kept.
+    """
+    from_images: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(n in from_images for n in node.all_input_nodes):
+            from_images.add(node)
+    fixed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node not in from_images | live and any(n in live | fixed for n in node.users):
+            fixed.add(node)
+    return fixed
 
 
 def _changes(model: nn.Module, node: fx.Node) -> bool:
@@ -152,10 +171,17 @@ def _changes(model: nn.Module, node: fx.Node) -> bool:
 
 def _is_random(module: nn.Module) -> bool:
     """Tell whether a module without parameters can give another output for the same input."""
+    return any(map(_varies, module.modules()))
+
+
+def _varies(module: nn.Module) -> bool:
     if isinstance(module, RANDOM_MODULES):
         return module.p > 0
-    known = type(module).__module__.startswith(("torch.nn.", "torchvision."))
-    return bool(list(module.buffers())) or not known
+    library = type(module).__module__.partition(".")[0]
+    if library == "timm" and (getattr(module, "drop_prob", 0) or getattr(module, "prob", 0)):
+        return True
+    known = library in ("torch", "torchvision", "timm")
+    return bool(list(module.buffers(recurse=False))) or not known
 
 
 def _trunk(
