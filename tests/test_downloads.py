@@ -287,7 +287,7 @@ def test_without_a_network_one_message_says_what_to_do_by_hand(name, monkeypatch
     message, known = str(error.value), downloads.DATA_SETS[name]
     assert message.startswith(f"{name}: cannot get {known.base_url}")
     for file in known.registry:
-        assert f"{known.base_url}{file}\n  as {data / file}\n" in message
+        assert f"{known.base_url}{file}\n  as {data / known.folder / file}\n" in message
     assert str(data / name / "train") in message and "charts" in message
     assert visible(data) == []
 

@@ -99,7 +99,8 @@ def prepare(name: str) -> Path:
                     _make(data_set, root, work, Path(temporary)).rename(folder)
             shutil.rmtree(work, ignore_errors=True)
     except (ConnectionError, ValueError) as error:
-        files = (f"  {data_set.base_url}{file}\n  as {root / file}" for file in data_set.registry)
+        place = root / data_set.folder
+        files = (f"  {data_set.base_url}{file}\n  as {place / file}" for file in data_set.registry)
         raise type(error)(
             f"{name}: {error}.\nTo download it by hand, save\n" + "\n".join(files) + "\nand try "
             f"again, or put the images into {folder / 'train'}, one folder a class. "
@@ -120,15 +121,15 @@ def _make(data_set: DataSet, root: Path, work: Path, temporary: Path) -> Path:
     """Return a folder of split folders, made in `temporary` from files in `root` or `work`."""
     unpacked, ready = temporary / "unpacked", temporary / "ready"
     for file in data_set.registry:
-        by_hand = (root / file).is_file()
-        path = (root if by_hand else work) / file
+        given = root / data_set.folder / file
+        path = given if given.is_file() else work / file
         try:
             _fetch(data_set, path)
             _unpack(path, unpacked / data_set.folder)
             if data_set.splits is None:
                 return _find_splits(unpacked)
         except BROKEN as error:
-            if by_hand:
+            if path == given:
                 raise ValueError(f"{path} is broken ({error}): save it again") from error
             path.unlink(missing_ok=True)
             raise ValueError(f"{data_set.base_url}{file} came broken ({error})") from error
