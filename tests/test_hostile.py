@@ -12,7 +12,6 @@ import warnings
 import zlib
 from pathlib import Path
 
-import httpx
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -312,101 +311,3 @@ def test_the_path_of_a_saved_model_stays_on_its_line(tmp_path, capsys):
             printed = capsys.readouterr()
             assert_printable(printed.err)
             assert printed.err.count("\n") == 2
-
-
-# --- The web page -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def page(oddly_named, tmp_path, monkeypatch):
-    """Serve the page of an oddly named model; yield a client, and the folder for uploads."""
-    gradio = pytest.importorskip("gradio")
-    started = []
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    for name in ("no_proxy", "NO_PROXY", "GRADIO_ANALYTICS_ENABLED", "GRADIO_RUN_HISTORY"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: started.append(page))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    demo.serve(oddly_named, port)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        yield client, tmp_path / "uploads"
-    started[0].close(verbose=False)
-
-
-def upload(client, name: str, content: bytes, **headers) -> httpx.Response:
-    return client.post("/gradio_api/upload", files={"files": (name, content)}, headers=headers)
-
-
-def test_the_page_keeps_pictures_only_and_serves_nothing_to_run(page, capsys):
-    client, uploads = page
-    content = io.BytesIO()
-    picture(1).save(content, "GIF")
-    gif = content.getvalue()
-    script = b"<script>alert(1)</script>"
-    for name, sent in {
-        "page.html": b"<html>" + script,
-        "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'>" + script + b"</svg>",
-        "page.png": b"<html>" + script,
-        "../../../up.py": b"raise SystemExit",
-        "run.sh": b"#!/bin/sh\n",
-        "drawing.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "data.jpg": b"",
-    }.items():
-        (path,) = upload(client, name, sent).json()
-        assert Path(path).resolve().is_relative_to(uploads.resolve())
-        assert client.get(f"/gradio_api/file={path}").status_code == 403
-    assert not [path for path in uploads.rglob("*") if path.is_file()]
-    # A picture that is a page too is kept, and served as what no browser runs.
-    for name in ("polyglot.html", "polyglot.gif", "polyglot.svg", "polyglot.txt"):
-        (path,) = upload(client, name, gif + script).json()
-        answer = client.get(f"/gradio_api/file={path}")
-        kind = answer.headers["content-type"].partition(";")[0]
-        assert kind in ("image/gif", "application/octet-stream", "text/plain")
-        assert (
-            kind == "image/gif"
-            or name.endswith(".txt")
-            or "attachment" in answer.headers["content-disposition"]
-        )
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["content-security-policy"] == "sandbox"
-    assert upload(client, "large.png", bytes(21_000_000)).status_code == 413
-
-
-def test_the_page_gives_no_other_file_and_no_other_page(page):
-    client, uploads = page
-    (inside,) = upload(client, "a.png", png(1, 1, bytes(4))).json()
-    secret = uploads.parent / "m.pt"
-    assert client.get(f"/gradio_api/file={inside}").status_code == 200
-    for path in (
-        f"{secret}",
-        f"{Path(inside).parent}/../../m.pt",
-        f"{Path(inside).parent}/..%2f..%2fm.pt",
-        f"{Path(inside).parent}/....//....//m.pt",
-        f"file://{secret}",
-        f"{ROOT / 'README.md'}",
-        "/etc/passwd",
-        "C:/Windows/win.ini",
-        "http://127.0.0.1:1/",
-    ):
-        assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path
-    for headers in (
-        {"Host": "evil.example"},  # a name that leads here
-        {"Host": f"evil.example:{client.base_url.port}"},
-        {"Origin": "http://evil.example"},  # a page elsewhere in the same browser
-        {"Origin": "null"},
-        {"Host": "["},
-    ):
-        assert client.get("/", headers=headers).status_code in (400, 403), headers
-        assert upload(client, "a.png", png(1, 1, bytes(4)), **headers).status_code in (400, 403)
-    origin = f"http://localhost:{client.base_url.port}"
-    assert client.get("/", headers={"Origin": origin}).status_code == 200
-
-
-def test_names_on_the_page_are_text(page):
-    client, _ = page
-    html = client.get("/").text
-    assert "<script>alert" not in html
-    config = client.get("/config").json()
-    assert "\\u202e" in str(config["components"]) and "\u202e" not in str(config["components"])

@@ -509,7 +509,7 @@ images = torch.stack([transform(data_setup.load_image(p)) for p, _ in checked_te
 try:
     target, preset = work / "export", checkpoint["transform"]
     exported = export.export_model(loaded, preset, class_names, target, overwrite=True)
-    rows = export.compare(loaded, exported, images, runs=10)
+    rows = export.compare(loaded, exported, images)
     print(export.table(rows))
     assert max(row.largest_difference for row in rows) < export.TOLERANCE
 except ImportError as error:  # the packages are missing, or this PyTorch is too old
