@@ -218,17 +218,18 @@ class ImageDataset(Dataset):
     def _prepare(self, path: Path) -> torch.Tensor:
         return _resize_and_crop(load_image(path), self.transform)
 
-    def fingerprint(self) -> str | None:
-        """Return a hash of all items in their order: files, labels and transform.
+    def fingerprint(self, transform: bool = True) -> str | None:
+        """Return a hash of all items in their order: files, labels and, if asked for, transform.
 
         None with a transform other than that of pretrained weights: what it does cannot be told.
         """
-        if type(self.transform) is not ImageClassification:
+        if transform and type(self.transform) is not ImageClassification:
             return None
         self._pixels = {}  # what is kept may be older than the files are now
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             files = list(pool.map(hash_file, (path for path, _ in self.samples)))
-        return _sha256(repr((utils.describe_transform(self.transform), self.targets, files)))
+        settings = utils.describe_transform(self.transform) if transform else None
+        return _sha256(repr((settings, self.targets, files)))
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pixels": {}}  # a worker process decodes what it is asked for
