@@ -5,6 +5,8 @@ import functools
 import glob
 import os
 import random
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -139,6 +141,15 @@ def is_watched() -> bool:
 def printable(name: object) -> str:
     """Write a file's name so that it stays one line and cannot steer the terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
+
+
+def shell_command(command: Sequence[object]) -> str:
+    """Write a command as it can be typed here: quoted where needed, paths below here shortened."""
+    words = [
+        os.path.relpath(word) if Path(word).is_relative_to(Path.cwd()) else str(word)
+        for word in command
+    ]
+    return printable(subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words))
 
 
 def one_line(error: object, most: int = 200) -> str:
