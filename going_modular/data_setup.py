@@ -33,7 +33,7 @@ from going_modular import utils
 from going_modular.pictures import downloads
 from going_modular.utils import one_line, printable
 
-DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}
+DATA_SETS = {"charts": utils.data_folder() / "charts"}
 
 IMAGE_EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .avif .tif .tiff .ppm .pgm .pbm .pnm".split()
