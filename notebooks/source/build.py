@@ -1,7 +1,7 @@
 """Make the notebooks from their sources in this folder. Run by hand, in a checkout:
 
-    python notebooks/source/build.py lessons [NAME ...]       run the lessons, and keep their outputs
-    python notebooks/source/build.py exercises [NAME ...]     students' copies, and run solutions
+    python notebooks/source/build.py lessons [NAME ...]       run them, and keep the outputs
+    python notebooks/source/build.py exercises [NAME ...]     copies for students; run solutions
     python notebooks/source/build.py fork ADDRESS [--version v0.2.0]
 
 `fork` points all notebooks to another repository or version, without running them. A source holds
@@ -45,10 +45,10 @@ EXERCISES = sorted(path.stem for path in (SOURCES / "exercises").glob("*.py"))
 SETUP_TEXT = """\
 ## Setup
 
-The same cell opens every notebook. It takes the package `going_modular` from the checkout around the
-notebook, or the one that is installed. Where there is neither, as on Colab, it installs the package
-and keeps the PyTorch that is there. In an environment without pip, as uv makes them, first type in a
-terminal: `uv pip install "{package}"`"""
+The same cell opens every notebook. It takes the package `going_modular` from the checkout around
+the notebook, or the one that is installed. Where there is neither, as on Colab, it installs the
+package and keeps the PyTorch that is there. In an environment without pip, as uv makes them, first
+type in a terminal: `uv pip install "{package}"`"""
 SETUP = """\
 import sys
 from importlib.util import find_spec
