@@ -36,7 +36,7 @@ __all__ = [
     "load_split",
 ]
 
-DATA_SETS = {"charts": Path(__file__).parent.parent / "data" / "charts"}
+DATA_SETS = {"charts": utils.data_folder() / "charts"}
 
 # --- Splits -------------------------------------------------------------------------------------
 

@@ -122,6 +122,13 @@ def model_to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
     return model.to(device, memory_format=torch.channels_last)
 
 
+def data_folder() -> Path:
+    """Return the folder of the data that comes along: in the installed package, or the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
 def is_offline() -> bool:
     """Tell whether the environment variable GOING_MODULAR_OFFLINE forbids downloads."""
     return os.environ.get("GOING_MODULAR_OFFLINE", "").upper() in ("1", "ON", "TRUE", "YES")
