@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 
+from going_modular import utils
 from going_modular.models import weights
 from going_modular.pictures import downloads, folders, splits
 from going_modular.pictures.dataset import ImageDataset
