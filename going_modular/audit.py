@@ -1,10 +1,11 @@
 """Look at a folder of class folders before anybody trains on it: `python -m going_modular.audit`.
 
-It reads pictures as data_setup does, and knows no model: what features it needs are passed in.
-It only looks: what is left after cleaning can be copied to a new folder, nothing is ever changed.
+It reads images as data_setup does and knows no model: features are passed in. It changes nothing:
+what is left after cleaning can be copied to a new folder.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
@@ -31,20 +32,17 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from going_modular import data_setup
-from going_modular.utils import one_line, printable
+from going_modular.pictures import folders
+from going_modular.pictures.image import ImageError, hash_file, load_image
+from going_modular.utils import printable
 
 SMALL = 64  # pixels of the shorter side; most models are trained on 224
 LONG = 3  # times as long as wide: the square that a model sees then shows a third
-FLAT = 8  # levels of brightness, of 256: a picture that spans fewer shows nothing
-MANY = 5  # files with one and the same picture: what a site sends in place of lost ones
+FLAT = 8  # levels of brightness, of 256: an image that spans fewer shows nothing
+MANY = 5  # files with one and the same image: what a site sends in place of lost ones
 PLACEHOLDER_NAME = re.compile(
     r"(not|un)[ _-]?(found|available)|(?<![a-z])no[ _-]?(image|photo|picture)|placeholder", re.I
 )
-NO_PICTURES = {  # how files begin that are not what their names say
-    b"<": "a web page or other markup",
-    b"{": "JSON, perhaps a server's error message",
-    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
-}
 GRID = 16  # cells of a difference hash, in each direction
 NOISE = 2  # levels of brightness, of 256, that do not count as a difference
 NEARLY = 0.85  # similarity of two hashes
@@ -116,12 +114,14 @@ def how(group: list[Picture]) -> str:
 def scan(data: str | Path, nearly: float = NEARLY) -> Report:
     """Read every file of a data set, given as for data_setup.load, and report what is odd.
 
-    `nearly` is the similarity of `difference_hash` from which two pictures count as the same one,
+    `nearly` is the similarity of `difference_hash` from which two images count as the same one,
     mirrored or not. At 0.85 it finds copies that were resized, saved anew with loss, darkened, and
     most that were brightened; it misses crops (5 % is too much), rotated copies, and other shots of
     the same scene. At 0.4 it also finds most cropped photos, but takes drawings for one another.
     """
-    folder, files = data_setup.list_files(data)
+    folder = data_setup.find_folder(data)
+    roots = folders.find_splits(folder) or {"": folder}
+    files = [(split, *file) for split, root in roots.items() for file in folders.files(root)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         bar = tqdm(pool.map(_look, files), "Looking at files", len(files), leave=False, delay=2)
         found = dict(zip((path for _, _, path in files), bar, strict=True))
@@ -138,19 +138,19 @@ def scan(data: str | Path, nearly: float = NEARLY) -> Report:
 
 
 def _look(file: tuple[str, str, Path]) -> Picture | str:
-    """Return what there is to know of a picture, or why the file cannot be used."""
+    """Return what there is to know of an image, or why the file cannot be used."""
     split, class_name, path = file
     if not class_name:
         return "in no class folder"
-    if path.suffix.lower() not in data_setup.IMAGE_EXTENSIONS:
+    if not folders.is_image(path):
         return "not a type that is read"
     try:
-        image = data_setup.load_image(path)
-        bytes_hash = data_setup.hash_file(path)
-    except OSError as error:
-        return error.strerror or one_line(error)
-    except ValueError as error:
-        return _reason(path, error.__cause__)
+        image = load_image(path)
+    except FileNotFoundError:
+        return "no such file"
+    except ImageError as error:
+        return error.reason
+    bytes_hash = hash_file(path)
     pixels_hash = _hash_pixels(image)
     is_flat = max(high - low for low, high in image.getextrema()) < FLAT
     look = difference_hash(image)
@@ -163,18 +163,6 @@ def _hash_pixels(image: Image.Image) -> str:
         strip = (0, top, image.width, min(top + 256, image.height))
         digest.update(image.crop(strip).tobytes())
     return digest.hexdigest()
-
-
-def _reason(path: Path, error: BaseException | None) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
-        for sign, what in NO_PICTURES.items():
-            if start.startswith(sign):
-                return what
-    return data_setup.problem(path, error)
 
 
 def _odd_size(width: int, height: int) -> str:
@@ -191,7 +179,7 @@ def _find_placeholders(pictures: list[Picture]) -> dict[Path, str]:
         if picture.is_flat:
             found[picture.path] = "one flat colour"
         elif times[picture.pixels_hash] >= MANY:
-            found[picture.path] = f"the same picture {times[picture.pixels_hash]} times"
+            found[picture.path] = f"the same image {times[picture.pixels_hash]} times"
         elif PLACEHOLDER_NAME.search(picture.path.stem):
             found[picture.path] = "named like a placeholder"
     return found
@@ -226,7 +214,7 @@ def similar_pairs(
     vectors = _normalized(vectors)
     others = vectors if others is None else _normalized(others)
     pairs = [np.empty((0, 2), int)]
-    for start in range(0, len(vectors), 1024):  # 50,000 pictures have a billion pairs
+    for start in range(0, len(vectors), 1024):  # 50,000 images have a billion pairs
         near = vectors[start : start + 1024] @ others[start:].T >= threshold
         pairs.append(np.argwhere(np.triu(near, 1)) + start)
     return np.concatenate(pairs)
@@ -240,7 +228,7 @@ def _normalized(vectors: ArrayLike) -> np.ndarray:
 def _find_copies(pictures: list[Picture], nearly: float) -> list[list[Picture]]:
     if not pictures:
         return []
-    first = {}  # where each distinct picture is met first
+    first = {}  # where each distinct image is met first
     links = np.array([(i, first.setdefault(p.pixels_hash, i)) for i, p in enumerate(pictures)])
     distinct = np.array(list(first.values()))
     same, mirrored = np.stack([pictures[i].look for i in distinct], axis=1)
@@ -266,13 +254,13 @@ def suspicious_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return all positions, the most suspicious label first, and probabilities (N, classes).
 
-    The probabilities of a picture come from a linear probe on `features` (N, F) that learned from
+    The probabilities of an image come from a linear probe on `features` (N, F) that learned from
     the other folds; the less probable the given label (0 to classes - 1), the more suspicious: the
     ranking of confident learning, https://arxiv.org/abs/1911.00068.
     """
     smallest = int(np.bincount(labels).min())
     if smallest < 2:
-        raise ValueError("a class has fewer than 2 pictures: nothing can judge its labels")
+        raise ValueError("a class has fewer than 2 images: nothing can judge its labels")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     cv = StratifiedKFold(min(folds, smallest), shuffle=True, random_state=seed)
     probabilities = cross_val_predict(probe, features, labels, cv=cv, method="predict_proba")
@@ -283,7 +271,7 @@ def suspicious_labels(
 
 
 def copy_clean(report: Report, folder: str | Path) -> Path:
-    """Copy the pictures that are worth keeping, in their class folders, to a new folder."""
+    """Copy the images that are worth keeping, in their class folders, to a new folder."""
     folder, left_out = Path(folder).expanduser(), report.leave_out()
     if folder.exists() or folder.resolve().is_relative_to(report.folder.resolve()):
         raise FileExistsError(f"{folder} exists, or is inside {report.folder}: give a new folder")
@@ -327,10 +315,10 @@ def _lines(report: Report, most: int | None) -> Iterator[str]:
     }.items():
         yield f"{title}: {len(found) or 'none'}"
         yield from _listed(found, most)
-    if links := data_setup.links_outside(report.folder, (p.path for p in pictures)):
+    if links := folders.links_outside(report.folder, (p.path for p in pictures)):
         yield f"links to other places: {len(links)}"
         yield from _listed([printable(link) for link in links], most)
-    yield f"to leave out: {len(left_out)} files; {files - len(left_out)} pictures stay"
+    yield f"to leave out: {len(left_out)} files; {files - len(left_out)} images stay"
 
 
 def _listed(found: list[str], most: int | None) -> Iterator[str]:
@@ -339,16 +327,25 @@ def _listed(found: list[str], most: int | None) -> Iterator[str]:
         yield f"  and {len(found) - len(found[:most])} more"
 
 
+def _similarity(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, and at most 1")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 where there was nothing to look at."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.audit",
-        description="Count and measure the pictures of a data set, and report files that cannot "
+        description="Count and measure the images of a data set, and report files that cannot "
         "be used, placeholders and copies. Nothing is changed.",
     )
     parser.add_argument("data", help="a data set's name, or a folder of class folders")
     parser.add_argument("--all", action="store_true", help="list all files, not ten of a kind")
-    parser.add_argument("--nearly", type=float, default=NEARLY, help="how similar copies are")
+    parser.add_argument(
+        "--nearly", type=_similarity, default=NEARLY, help="how similar copies are, 0 to 1"
+    )
     parser.add_argument("--copy-to", type=Path, help="new folder for copies of what stays")
     options = parser.parse_args(arguments)
     try:

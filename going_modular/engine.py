@@ -8,8 +8,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,29 +78,6 @@ class Predictions(NamedTuple):
         return self.correct / len(self.labels)
 
 
-@dataclass
-class Seen:
-    """What an epoch has seen so far: its batches, and sums over their examples."""
-
-    batches: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    examples: int = 0
-    lr: float = 0.0
-
-    def means(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy, over the examples that all processes have seen."""
-        seen = self.of_all_processes()
-        return seen.loss / seen.examples, seen.correct / seen.examples
-
-    def of_all_processes(self) -> "Seen":
-        loss, correct, examples = processes.all_reduce(self.loss, self.correct, self.examples)
-        return replace(self, loss=loss, correct=correct, examples=examples)
-
-    def without_sums(self) -> "Seen":
-        return Seen(self.batches, lr=self.lr)
-
-
 # --- one epoch -----------------------------------------------------------------------------------
 
 
@@ -117,29 +93,27 @@ def train_step(
     dtype: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
     epoch: int = 1,
-    seen: Seen | None = None,
-    after_batch: Callable[[], None] | None = None,
     progress: bool = False,
 ) -> tuple[float, float]:
     """Train for one epoch; return loss and accuracy, averaged over the examples seen.
 
     `scheduler` is stepped after every batch; `max_grad_norm` clips the gradients' joint norm;
-    `scaler` carries float16's loss scale from one epoch to the next; `seen` is what an epoch that
-    was interrupted has seen before, and `after_batch` is called when it has been added to.
+    `scaler` carries float16's loss scale from one epoch to the next.
     Raises FloatingPointError when the loss is no longer a finite number.
     """
     dtype = dtype or pick_precision(device)
     cutting.set_train_mode(model)
     scaler = scaler or _scaler(device, dtype)
-    seen = seen or Seen()
-    for images, labels in _bar(processes.share(dataloader), f"epoch {epoch}", progress):
+    loss_sum, correct, examples = 0.0, 0, 0
+    batches = _bar(processes.share(dataloader), f"epoch {epoch}", progress)
+    for number, (images, labels) in enumerate(batches, start=1):
         images, labels = to_device(images, device), to_device(labels, device)
         with autocast(device, dtype):
             outputs = model(images)
             loss = _loss(outputs, labels, loss_fn)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
-                f"The loss became {loss.item()} in epoch {epoch}, batch {seen.batches + 1}, at "
+                f"The loss became {loss.item()} in epoch {epoch}, batch {number}, at "
                 f"learning rate {_largest_lr(optimizer):g}: try a smaller one, or clip the "
                 "gradients."
             )
@@ -154,13 +128,11 @@ def train_step(
         if scheduler is not None:
             scheduler.step()
 
-        seen.batches += 1
-        seen.loss += loss.item() * len(labels)
-        seen.correct += int((_main(outputs).argmax(dim=1) == labels).sum())
-        seen.examples += len(labels)
-        if after_batch is not None:
-            after_batch()
-    return seen.means()
+        loss_sum += loss.item() * len(labels)
+        correct += int((_main(outputs).argmax(dim=1) == labels).sum())
+        examples += len(labels)
+    loss_sum, correct, examples = processes.all_reduce(loss_sum, correct, examples)
+    return loss_sum / examples, correct / examples
 
 
 def test_step(
@@ -265,7 +237,7 @@ def train(
     keep_best: str | None = None,
     patience: int | None = None,
     cache_frozen: bool = False,
-    checkpoint: str | Path | resuming.Checkpoint | None = None,
+    checkpoint: str | Path | None = None,
     dtype: torch.dtype | None = None,
     verbose: bool = True,
 ) -> History:
@@ -282,7 +254,7 @@ def train(
     `cache_frozen` runs the frozen part of the model once over the data instead of in every epoch,
     where that is exact; where it is not, it says why and trains as usual.
     `checkpoint` is a file that follows the run: after an interruption the same call goes on from
-    it, as if nothing had happened.
+    the last finished epoch, as if nothing had happened.
     `dtype` is the precision; by default what `utils.pick_precision` chooses for the device.
 
     Raises FloatingPointError when the loss is no longer a finite number, and ValueError for
@@ -335,7 +307,7 @@ def train(
         "history": history,
         "best": best,
     }
-    with resuming.follow(checkpoint, changing, Seen(), train_dataloader, about) as run:
+    with resuming.follow(checkpoint, changing, about, train_dataloader.generator) as run:
         _say(run.greeting(epochs), verbose)
         part = processes.parallel(part)
         train_dataloader = processes.share(train_dataloader)
@@ -343,12 +315,10 @@ def train(
             if patience and epoch - 1 - best.epoch >= patience:
                 _say(f"No improvement for {patience} epochs: stopping.", verbose)
                 break
-            if not run.seen.batches:
-                run.seen.lr = _largest_lr(optimizer)
-            result = {}
+            start, lr, result = time.perf_counter(), _largest_lr(optimizer), {}
             result["train_loss"], result["train_acc"] = train_step(
                 part,
-                run.rest(train_dataloader),
+                train_dataloader,
                 loss_fn,
                 optimizer,
                 device,
@@ -357,8 +327,6 @@ def train(
                 dtype=dtype,
                 scaler=scaler,
                 epoch=epoch,
-                seen=run.seen,
-                after_batch=run.save_if_due,
                 progress=verbose,
             )
             if watched is not None:
@@ -368,7 +336,7 @@ def train(
             if scheduler is not None and not step_per_batch:
                 _step_epoch(scheduler, result.get(f"{prefix}_loss", result["train_loss"]))
 
-            result |= {"lr": run.seen.lr, "seconds": run.seconds()}
+            result |= {"lr": lr, "seconds": time.perf_counter() - start}
             for key, value in result.items():
                 history[key].append(value)
             _say(_line(epoch, epochs, result), verbose)
@@ -413,6 +381,12 @@ class _Best:
         if quantity not in ("loss", "acc"):
             raise ValueError(f'keep_best={quantity!r}: use "loss" or "acc".')
         self.quantity, self.score, self.epoch, self.state = quantity, -math.inf, 0, {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def update(
         self, epoch: int, result: dict[str, float], prefix: str, model: nn.Module | None

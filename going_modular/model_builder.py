@@ -1,9 +1,9 @@
-"""Pretrained models made ready for new classes: head, blocks, freeze, unfreeze, parameter groups.
+"""Pretrained models made ready for new classes: create, freeze, unfreeze, parameter groups, load.
 
-Knows models by their structure only: no table of names, no data, no training loop.
+Knows a model by its head and its blocks (`models.structure`), whichever library it comes from
+(`models.weights`): no table of names, no data, no training loop.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from going_modular import utils
+from going_modular.models import saved
 from going_modular.models.fetching import WeightsError
 from going_modular.models.structure import (
     Layer,
@@ -100,47 +100,33 @@ def _create(
     else:
         _check_head(head, layer, num_classes)
     _replace(model, main, head)
-    model.architecture, model.config = name, config  # what utils.save_model needs to know
+    model.blueprint = saved.Blueprint(name, config, _build_again)  # for utils.save_model
     return model
 
 
 def load_model(
     path: str | Path, device: str | torch.device = "cpu", head: nn.Module | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a saved model, in eval mode, and the checkpoint that it came from.
+    """Load a saved model, in eval mode, and what its file says about it.
 
-    A model that was created with a `head` of its own needs one of the same shape here.
-    Raises ValueError where the weights do not fit the architecture.
+    That is architecture, config (its constructor's arguments beside the number of classes),
+    class_names, transform (ready to call), metrics, training and versions. A model that was created
+    with a `head` of its own needs one of the same shape here.
+    Raises FileNotFoundError, or ValueError for a file that is something else, damaged, or whose
+    weights do not fit; nothing in it is run.
     """
-    checkpoint = utils.load_checkpoint(path)
-    name, classes = checkpoint["architecture"], len(checkpoint["class_names"])
-    state_dict = checkpoint["state_dict"]
-    try:
-        config = _config(_check_name(name), None)
-        unknown = checkpoint["config"].keys() - config.keys()
-        if unknown:
-            raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
-        config |= checkpoint["config"]
-        if head is None:
-            _check_shapes(name, classes, config, state_dict)
-        model = _create(name, classes, None, config, head)
-        model.load_state_dict(state_dict)
-    except Exception as error:  # what a file's values lead the model's own code to
-        raise ValueError(
-            f"{utils.printable(path)}: the weights do not fit {utils.printable(name)} with "
-            f"{classes} classes ({utils.one_line(error)}). "
-            "If it was created with a head of its own, give the same as head=."
-        ) from error
-    return model.to(device).eval(), checkpoint
+    return saved.load(path, _build_again, device, head)
 
 
-def _check_shapes(
-    name: str, classes: int, config: dict[str, Any], state_dict: dict[str, torch.Tensor]
-) -> None:
-    """Raise RuntimeError where weights do not fit, before any memory is taken for the network."""
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is copied
-        _create(name, classes, None, config, None).load_state_dict(state_dict)
+def _build_again(
+    architecture: str, num_classes: int, config: dict[str, Any], head: nn.Module | None
+) -> nn.Module:
+    """Build the network of a saved model, with random weights."""
+    name = spell(architecture)
+    known = library(name).config(name, None)
+    if unknown := config.keys() - known.keys():
+        raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
+    return _create(name, num_classes, None, known | config, head)
 
 
 def freeze(model: nn.Module) -> nn.Module:
@@ -216,16 +202,6 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Count the trainable parameters and all of them."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
-
-def _check_name(name: str) -> str:
-    """Return the name as its library spells it, with the tag of its weights if it is timm's."""
-    return library(name).find(spell(name), None)[0]
-
-
-def _config(name: str, weights: Any) -> dict[str, Any]:
-    """Return the arguments that make the network the same with and without weights."""
-    return library(name).config(name, weights)
 
 
 def _like(layer: Layer, num_classes: int) -> Layer:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from going_modular import predict, train
+from going_modular import engine, predict, train, utils
+from going_modular.training.run_folder import MODEL
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "8", "--device", "cpu"]
@@ -29,7 +30,7 @@ def trained(photo_folder, tmp_path, capsys):
 
 def test_train_writes_a_run_folder_and_a_table(trained):
     out, printed = trained
-    assert sorted(path.name for path in out.iterdir()) == ["curves.png", "history.csv", "model.pt"]
+    assert {path.name for path in out.iterdir()} == {"curves.png", "history.csv", MODEL}
     assert "2,562 of 3,373,570 trainable" in printed
     assert "The frozen part ran once over 32 images" in printed
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
@@ -38,7 +39,7 @@ def test_train_writes_a_run_folder_and_a_table(trained):
     with (out / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(1, 9)]
-    assert 0 <= float(history[7]["val_acc"]) <= 1
+    assert history[7]["val_acc"] == "1.0"
     with Image.open(out / "curves.png") as image:
         assert image.size[0] > 600
 
@@ -48,7 +49,7 @@ def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, 
     photos = tmp_path / "photos"
     (tmp_path / "broken.jpg").write_bytes((photos / "dark" / "00.jpg").read_bytes()[:300])
     arguments = [
-        str(out / "model.pt"),
+        str(out / MODEL),
         str(photos / "dark" / "01.jpg"),
         str(tmp_path / "broken.jpg"),
         str(photos / "light" / "01.jpg"),
@@ -56,7 +57,7 @@ def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, 
     assert predict.main(arguments) == 1
     printed = capsys.readouterr()
     assert [line.split("\t")[1] for line in printed.out.splitlines()] == ["dark", "light"]
-    assert "broken.jpg" in printed.err and "1 of 3 photos not read" in printed.err
+    assert "broken.jpg" in printed.err and "1 of 3 images not read" in printed.err
     assert predict.main([*arguments[:2], "--top", "2"]) == 0
     _, first, probability, second, rest = capsys.readouterr().out.split()
     assert {first, second} == {"dark", "light"}
@@ -67,19 +68,19 @@ def test_prediction_is_prepared_as_in_training(trained, tmp_path, capsys):
     # A photo of another size goes through the saved transform, whatever the model was trained on.
     out, _ = trained
     Image.new("RGBA", (500, 90), (255, 255, 255, 0)).save(tmp_path / "transparent.PNG")
-    assert predict.main([str(out / "model.pt"), str(tmp_path / "transparent.PNG")]) == 0
+    assert predict.main([str(out / MODEL), str(tmp_path / "transparent.PNG")]) == 0
     assert "light" in capsys.readouterr().out
 
 
 def test_an_earlier_run_is_never_overwritten_unasked(trained, photo_folder, capsys):
     out, _ = trained
-    before = (out / "model.pt").read_bytes()
+    before = (out / MODEL).read_bytes()
     arguments = ["--data", str(photo_folder), "--out", str(out), *QUICK]
     assert train.main(arguments) == 1
     assert "holds an earlier run" in capsys.readouterr().err
-    assert (out / "model.pt").read_bytes() == before
+    assert (out / MODEL).read_bytes() == before
     assert train.main([*arguments, "--overwrite"]) == 0
-    assert (out / "model.pt").read_bytes() != before
+    assert (out / MODEL).read_bytes() != before
 
 
 def test_runs_get_new_folders_by_default(photo_folder, tmp_path, monkeypatch):
@@ -124,12 +125,35 @@ def test_same_command_same_history(photo_folder, tmp_path):
         (["--lr", "1e30", "--strategy", "full"], "learning rate"),
     ],
 )
-def test_mistakes_get_one_line_and_no_traceback(arguments, message, photo_folder, tmp_path, capsys):
-    defaults = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK]
-    assert train.main([*defaults, *arguments]) == 1
+@pytest.mark.parametrize("out", ["--out=a/b/run", "--seed=1"])  # or the default
+def test_mistakes_get_one_line_and_leave_nothing(
+    arguments, message, out, photo_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["--data", str(photo_folder), out, *QUICK, *arguments]) == 1
     printed = capsys.readouterr().err
     assert message in printed and printed.startswith("train: error:")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_full_gpu_is_no_bug(photo_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "train", fail(torch.OutOfMemoryError("CUDA out of memory.")))
+    assert train.main(["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK]) == 1
+    assert "give a smaller --batch-size or --size: CUDA out of memory." in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "train", fail(RuntimeError("mat1 and mat2 cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train.main(["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK])
     assert not (tmp_path / "run").exists()
+
+
+def fail(error):
+    def raising(*arguments, **options):
+        raise error
+
+    return raising
 
 
 @pytest.mark.parametrize(
@@ -137,6 +161,16 @@ def test_mistakes_get_one_line_and_no_traceback(arguments, message, photo_folder
     [
         ["--epochs", "0"],
         ["--lr", "-1"],
+        ["--lr", "nan"],
+        ["--trunk-lr", "inf"],
+        ["--weight-decay", "-0.1"],
+        ["--label-smoothing", "1"],
+        ["--last", "-1"],
+        ["--workers", "-1"],
+        ["--seed", "-1"],
+        ["--device", "gpu"],
+        ["--device", "meta"],
+        ["--device", "cuda:99"],
         ["--strategy", "magic"],
         ["--last", "2", "--strategy", "full"],
     ],
@@ -159,14 +193,28 @@ def test_a_file_name_cannot_steer_the_terminal(trained, tmp_path, capsys):
     out, _ = trained
     photo = tmp_path / "a\x1b[31m\nb.png"
     Image.new("RGB", (40, 40)).save(photo)
-    assert predict.main([str(out / "model.pt"), str(photo)]) == 0
+    assert predict.main([str(out / MODEL), str(photo)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and "\x1b" not in printed and r"a\x1b[31m\nb.png" in printed
 
 
-def test_runs_as_a_module_from_anywhere(photo_folder, tmp_path):
+def test_runs_as_a_module_from_anywhere_and_its_commands_can_be_typed(photo_folder, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "going_modular.train", "--data", str(photo_folder), *QUICK]
+    photo_folder.rename(tmp_path / "My Photos")
+    command = [sys.executable, "-m", "going_modular.train", "--data", "My Photos", *QUICK]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "-m jupyterlab" in result.stdout and "\r" not in result.stderr
+    assert "\r" not in result.stderr
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if " -m " in line)
+    assert lines["learn"].endswith(f"-m jupyterlab {utils.shell_command([train.NOTEBOOKS])}")
+    typed = lines["predict"].replace("PHOTO...", '"My Photos/dark/00.jpg"')
+    result = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    assert b"00.jpg\t" in result.stdout
+
+
+def test_lessons_that_are_not_there_are_not_offered(photo_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "NOTEBOOKS", tmp_path / "notebooks")
+    assert train.main(["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert "\npredict " in printed and "\nlearn " not in printed

@@ -567,7 +567,7 @@ def test_few_pictures_of_each_class_are_part_of_more(tmp_path):
 
 
 @pytest.fixture
-def odd_pictures(tmp_path) -> list[data_setup.Sample]:
+def odd_pictures(tmp_path) -> list[tuple[Path, int]]:
     """Pictures larger, smaller, wider and taller than the crop, in several modes."""
     images = [
         noise(0, (150, 100)),

@@ -118,7 +118,7 @@ def test_new_heads_give_the_network_that_torchvision_builds_for_as_many_classes(
         warnings.simplefilter("ignore", FutureWarning)
         expected = get_model(name, num_classes=NUM_CLASSES, **config)
     model = meta_model(name)
-    assert model.architecture == name
+    assert model.blueprint.architecture == name
     assert shapes(model) == shapes(expected)
 
 
@@ -484,7 +484,7 @@ def test_a_file_in_the_cache_is_used(cache, monkeypatch, weights):
     redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
     published = torch.load(path, weights_only=True)
     model = create_model("SqueezeNet1_1", 2, weights, random_if_absent=True)
-    assert model.architecture == "squeezenet1_1"
+    assert model.blueprint.architecture == "squeezenet1_1"
     for name, tensor in model.state_dict().items():
         assert name.startswith("classifier.1.") or torch.equal(tensor, published[name])
 
@@ -592,7 +592,7 @@ def test_on_request_absent_weights_are_random_and_it_says_so(cache, monkeypatch,
     torch.manual_seed(0)
     scratch = create_model("resnet18", 2, weights=None)
     assert torch.equal(weights_of(model), weights_of(scratch))
-    assert model.config == scratch.config
+    assert model.blueprint.config == scratch.blueprint.config
     with pytest.raises(WeightsError, match="GOING_MODULAR_OFFLINE is set"):
         create_model("resnet18", 2)
 

@@ -6,48 +6,67 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import lr_scheduler
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchvision.datasets import ImageFolder
 
-from going_modular import engine, train, utils
-from going_modular.training import resuming
+from going_modular import data_setup, engine, train, utils
+from going_modular.training import resuming, run_folder
 
 # A server that has imported everything forks processes in milliseconds; Windows has none.
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 CONTEXT.set_forkserver_preload(["going_modular.train"])
-RESULTS = {"curves.png", "history.csv", "model.pt"}
+RESULTS = {"curves.png", "history.csv", run_folder.MODEL}
 QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "5", "--device", "cpu"]
 
 
 # --- engine.train, as in a notebook --------------------------------------------------------------
 
 
-class Pictures(Dataset):
-    """20 random pictures that stop the run when they have been read `limit` times."""
+class Images(Dataset):
+    """20 random images, which are other ones each time if they are augmented."""
 
-    def __init__(self, limit=10**9, augment=False):
+    def __init__(self, augment=False):
         self.images = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-        self.limit, self.augment, self.read = limit, augment, []
+        self.augment, self.read = augment, 0
 
     def __len__(self):
         return 20
 
     def __getitem__(self, index):
-        self.read.append(index)
-        if len(self.read) > self.limit:
-            raise KeyboardInterrupt
+        self.read += 1
         image = self.images[index]
         return image + torch.randn(3, 8, 8) if self.augment else image, index % 3
 
 
-def cell(path, limit=10**9, augment=False, schedule=None, lr=0.05, freeze=False, **options):
+class Loss(nn.CrossEntropyLoss):
+    """Cross-entropy that is interrupted when it is asked for that time."""
+
+    def __init__(self, stop):
+        super().__init__()
+        self.left = [stop]
+
+    def forward(self, logits, labels):
+        self.left[0] -= 1
+        if not self.left[0]:
+            raise KeyboardInterrupt
+        return super().forward(logits, labels)
+
+
+EPOCH = 5  # times that the loss is asked for: in four batches, and for the validation set
+
+
+def cell(path, stop=0, augment=False, schedule=None, lr=0.05, freeze=False, **options):
     """Run a notebook's cells from the top; return what was trained."""
     utils.seed_everything(0)
     model = nn.Sequential(
@@ -57,21 +76,28 @@ def cell(path, limit=10**9, augment=False, schedule=None, lr=0.05, freeze=False,
     )
     model[0].requires_grad_(not freeze)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr)
-    data = Pictures(limit, augment)
+    data = Images(augment)
+    loader = {"num_workers": options.pop("workers", 0), "generator": options.pop("generator", None)}
     history = engine.train(
         model,
-        DataLoader(data, 6, shuffle=True),
-        DataLoader(Pictures(), 6),
+        DataLoader(data, 6, shuffle=True, **loader),
+        DataLoader(Images(), 6),
         optimizer,
+        Loss(stop),
         epochs=options.pop("epochs", 4),
         device="cpu",
         scheduler=schedule(optimizer) if schedule else None,
-        checkpoint=path and resuming.Checkpoint(path, save_every=0),
-        verbose=options.pop("verbose", False),
+        checkpoint=path,
+        verbose=False,
         **options,
     )
     history.pop("seconds")
     return history, history.best_epoch, model.state_dict(), data.read
+
+
+def interrupted_cell(path, stop, **options):
+    with pytest.raises(KeyboardInterrupt):
+        cell(path, stop, **options)
 
 
 def assert_same(one, other):
@@ -92,55 +118,42 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_cell_that_is_run_again_goes_on(schedule, tmp_path):
+def test_a_cell_that_is_run_again_goes_on_from_the_last_finished_epoch(schedule, tmp_path):
     options = {"schedule": SCHEDULES[schedule], "keep_best": "loss"}
     expected = cell(None, **options)
-    for limit in (4, 15, 23, 46, 79):  # in a first batch, in the middle, in the last
-        path = tmp_path / f"{limit}.pt"
-        with pytest.raises(KeyboardInterrupt):
-            cell(path, limit, **options)
-        assert_same(cell(path, **options), expected)
-        assert_same(cell(path, **options), expected)  # nothing is left to do
-        assert cell(path, **options)[3] == []
+    assert expected[3] == 4 * 20
+    for epoch, stop in ((0, 2), (1, EPOCH + 3), (3, 4 * EPOCH)):
+        path = tmp_path / f"{stop}.pt"
+        interrupted_cell(path, stop, **options)
+        result = cell(path, **options)
+        assert_same(result, expected)
+        assert result[3] == (4 - epoch) * 20  # no finished epoch is trained again
+        assert_same(result := cell(path, **options), expected)
+        assert result[3] == 0
 
 
-@pytest.mark.parametrize("options", [{"augment": True}, {"freeze": True, "cache_frozen": True}])
-def test_it_goes_on_with_augmentation_and_with_cached_outputs(options, tmp_path, monkeypatch):
-    expected = cell(None, **options)
-    for step in (2, 7):
-        with monkeypatch.context() as patch:
-            patch.setattr(engine, "_loss", stop_at(step, engine._loss))
-            with pytest.raises(KeyboardInterrupt):
-                cell(tmp_path / f"{step}.pt", **options)
-        assert_same(cell(tmp_path / f"{step}.pt", **options), expected)
-
-
-def stop_at(number, function):
-    """Return `function`, interrupted when it is called for that time."""
-    calls = []
-
-    def call(*arguments, **options):
-        calls.append(1)
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return function(*arguments, **options)
-
-    return call
-
-
-def test_batches_that_were_seen_are_not_read_again(tmp_path):
-    expected = cell(None)[3]
-    with pytest.raises(KeyboardInterrupt):
-        cell(tmp_path / "run.pt", 33)  # in the third batch of the second epoch
-    assert cell(tmp_path / "run.pt")[3] == expected[32:]
+@pytest.mark.parametrize(
+    "options",
+    [{"augment": True}, {"augment": True, "workers": 2}, {"freeze": True, "cache_frozen": True}],
+    ids=["augmented", "augmented in workers", "cached"],
+)
+def test_random_numbers_go_on_where_they_were(options, tmp_path):
+    results = []
+    for name, stop in (("whole", 0), ("run", 2 * EPOCH + 2), ("run", 0)):
+        options["generator"] = torch.Generator().manual_seed(4)
+        if stop:
+            interrupted_cell(tmp_path / name, stop, **options)
+        else:
+            results.append(cell(tmp_path / name, **options))
+    assert_same(*results)
 
 
 def test_patience_is_kept(tmp_path):
     options = {"patience": 2, "epochs": 9, "lr": 1.0}
     expected = cell(None, **options)
     assert len(expected[0]["val_loss"]) < 9
-    with pytest.raises(KeyboardInterrupt):
-        cell(tmp_path / "run.pt", 55, **options)
+    interrupted_cell(tmp_path / "run.pt", 2 * EPOCH + 3, **options)
+    assert_same(cell(tmp_path / "run.pt", **options), expected)
     assert_same(cell(tmp_path / "run.pt", **options), expected)
 
 
@@ -154,71 +167,109 @@ def test_patience_is_kept(tmp_path):
     ],
 )
 def test_another_run_is_not_gone_on_with(other, message, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        cell(tmp_path / "run.pt", 33)
-    before = (tmp_path / "run.pt").read_bytes()
+    path = tmp_path / "run.pt"
+    interrupted_cell(path, EPOCH + 1)
+    before = path.read_bytes()
     with pytest.raises(ValueError, match=r"run\.pt holds the state of another run") as error:
-        cell(tmp_path / "run.pt", **other)
+        cell(path, **other)
     assert message in str(error.value)
-    assert (tmp_path / "run.pt").read_bytes() == before
+    assert path.read_bytes() == before
 
 
-def test_a_damaged_state_gives_way_to_the_one_before(tmp_path):
-    path, expected = tmp_path / "run.pt", cell(None)
-    with pytest.raises(KeyboardInterrupt):
-        cell(path, 33)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1  # one bit, which torch.load lets pass
-    path.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"run\.pt is damaged"):
-        assert_same(cell(path), expected)
-    for file in (path, path.with_name("run.pt.before")):
-        file.write_bytes(file.read_bytes()[:-100])
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"run\.pt is damaged: delete"):
-        cell(path)
+def image_folder(folder):
+    return ImageFolder(folder)
 
 
-def test_a_state_runs_no_code(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "made"),)
+def image_dataset(folder):
+    return data_setup.load_split(folder, ["dark", "light"])
 
-    resuming.Checkpoint(tmp_path / "run.pt").write({"format": 1, "about": Evil()})
-    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
-        cell(tmp_path / "run.pt")
+
+@pytest.mark.parametrize("read", [image_folder, image_dataset])
+def test_data_are_the_same_where_contents_and_labels_are(read, photo_folder, tmp_path, monkeypatch):
+    model, loss_fn = nn.Linear(1, 1), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters())
+
+    def describe(folder):
+        loader = DataLoader(read(folder), 4)
+        return resuming.describe(model, optimizer, loss_fn, loader, loader)
+
+    expected = describe(photo_folder)
+    monkeypatch.chdir(tmp_path)
+    assert describe(Path("photos")) == expected
+    shutil.move(photo_folder, tmp_path / "moved")
+    assert describe(tmp_path / "moved") == expected
+    with Image.open(tmp_path / "moved" / "dark" / "00.jpg") as image:
+        image.rotate(180).save(tmp_path / "moved" / "dark" / "00.jpg")
+    assert (changed := describe(tmp_path / "moved")) != expected
+    (tmp_path / "moved" / "dark" / "19.jpg").rename(tmp_path / "moved" / "light" / "!.jpg")
+    assert describe(tmp_path / "moved") not in (changed, expected)
+
+
+def test_tensors_are_compared_by_content():
+    model = nn.Linear(1, 1)
+    optimizer, images = torch.optim.SGD(model.parameters()), torch.ones(4, 1)
+
+    def describe(*tensors):
+        loader = DataLoader(TensorDataset(*tensors))
+        return resuming.describe(model, optimizer, nn.CrossEntropyLoss(), loader, None)
+
+    expected = describe(images, torch.arange(4))
+    assert describe(images.clone(), torch.arange(4)) == expected
+    assert describe(2 * images, torch.arange(4)) != expected
+    assert describe(images, torch.zeros(4, dtype=torch.int64)) != expected
+
+
+class Evil:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_what_is_no_resume_state_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "run.pt"
+    interrupted_cell(path, EPOCH + 1)
+    path.write_bytes(path.read_bytes()[:-100])
+    torch.save({"resume state": Evil(tmp_path / "made")}, tmp_path / "evil.pt")
+    torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "model.pt")
+    for name, message in {
+        "run.pt": "cannot be read as a resume state",
+        "evil.pt": "cannot be read as a resume state",
+        "model.pt": "holds something else",
+    }.items():
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(ValueError, match=f"{name} {message}"):
+            cell(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
     assert not (tmp_path / "made").exists()
 
 
-def full_disk(monkeypatch, name):
-    """Let every file that is called like `name` take 100 bytes, then no more."""
-    write = Path.write_bytes
+def full_disk(monkeypatch):
+    """Let what torch saves take 100 bytes, then no more."""
 
-    def write_bytes(path, content):
-        if name not in path.name:
-            return write(path, content)
-        write(path, content[:100])
+    def save(state, path):
+        Path(path).write_bytes(bytes(100))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(torch, "save", save)
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path, monkeypatch):
-    expected = cell(None)
-    with pytest.raises(KeyboardInterrupt):
-        cell(tmp_path / "run.pt", 33)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("run.pt*")}
+    path = tmp_path / "run.pt"
+    interrupted_cell(path, EPOCH + 1)
+    before = path.read_bytes()
     with monkeypatch.context() as patch:
-        full_disk(patch, "run.pt")
-        with pytest.raises(OSError, match=r"cannot be written to .*No space left"):
-            cell(tmp_path / "run.pt")
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("run.pt*")} == before
-    assert not list(tmp_path.glob(".run.pt.*[!k]"))
-    assert_same(cell(tmp_path / "run.pt"), expected)
+        full_disk(patch)
+        with pytest.raises(OSError, match=r"run\.pt \(.*No space left.*the one before is still"):
+            cell(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+    assert path.read_bytes() == before
+    assert_same(cell(path), cell(None))
 
 
-def test_two_notebooks_do_not_share_a_checkpoint(tmp_path):
-    checkpoint = resuming.Checkpoint(tmp_path / "run.pt")
-    with checkpoint.locked():
+def test_two_notebooks_do_not_share_a_file(tmp_path):
+    with resuming.follow(tmp_path / "run.pt", {}, {}):
         with pytest.raises(OSError, match=r"run\.pt is in use by another run"):
             cell(tmp_path / "run.pt")
     cell(tmp_path / "run.pt")
@@ -228,13 +279,13 @@ def test_two_notebooks_do_not_share_a_checkpoint(tmp_path):
 
 
 def command(folder, out, *options):
-    return ["--data", str(folder), "--out", str(out), *QUICK, "--save-every", "0", *options]
+    return ["--data", str(folder), "--out", str(out), *QUICK, *options]
 
 
 def result(out):
     with (out / "history.csv").open() as file:
         history = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-    return history, torch.load(out / "model.pt", weights_only=True)["state_dict"]
+    return history, load_file(out / run_folder.MODEL)
 
 
 def _run(arguments, cache, log):
@@ -252,18 +303,14 @@ def start(arguments, tmp_path):
     return process
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--strategy", "lp_ft", "--keep-best"], ["--strategy", "full", "--augment"]],
-    ids=["lp_ft", "augment"],
-)
-def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
+def test_killed_at_any_moment_it_goes_on(photo_folder, tmp_path):
+    options = ["--strategy", "lp_ft", "--keep-best", "--augment"]
     began = time.monotonic()
     process = start(command(photo_folder, tmp_path / "whole", *options), tmp_path)
     process.join()
     took, killed = time.monotonic() - began, 0
     assert process.exitcode == 0
-    moments = random.Random(len(options))
+    moments = random.Random(4)
     arguments, out = command(photo_folder, tmp_path / "out", *options), tmp_path / "out"
     for _ in range(3):
         process = start(arguments, tmp_path)
@@ -271,9 +318,9 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
         killed += process.is_alive()
         process.kill()
         process.join()
-        if (out / train.UNFINISHED).exists():
-            arguments = ["--resume", "--out", str(out), "--save-every", "0"]
-    if (out / train.UNFINISHED).exists() or not (out / "model.pt").exists():
+        if (out / run_folder.UNFINISHED).exists():
+            arguments = ["--resume", "--out", str(out)]
+    if (out / run_folder.UNFINISHED).exists() or not (out / run_folder.MODEL).exists():
         process = start(arguments, tmp_path)
         process.join()
         assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
@@ -284,7 +331,7 @@ def test_killed_at_any_moment_it_goes_on(options, photo_folder, tmp_path):
     assert {path.name for path in out.iterdir()} - {".lock"} == RESULTS
 
 
-@pytest.mark.parametrize("place", ["model.pt", "history.csv", "curves.png", "unfinished.json"])
+@pytest.mark.parametrize("place", [run_folder.MODEL, "curves.png", run_folder.UNFINISHED])
 def test_killed_while_it_saves_it_saves_again(place, photo_folder, tmp_path):
     out = tmp_path / "out"
     arguments = command(photo_folder, out, "--strategy", "feature_extraction")
@@ -292,8 +339,8 @@ def test_killed_while_it_saves_it_saves_again(place, photo_folder, tmp_path):
     process.start()
     process.join()
     assert process.exitcode == 9
-    assert (out / train.UNFINISHED).exists()
-    assert (out / "model.pt").exists() == (place != "model.pt")
+    assert (out / run_folder.UNFINISHED).exists()
+    assert (out / run_folder.MODEL).exists() == (place != run_folder.MODEL)
     process = start(["--resume", "--out", str(out)], tmp_path)
     process.join()
     assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
@@ -305,12 +352,12 @@ def _die_at(place, arguments, tmp_path):
     replace, unlink = os.replace, Path.unlink
 
     def die_replacing(source, target):
-        if Path(target).name == place != train.UNFINISHED:
+        if Path(target).name == place != run_folder.UNFINISHED:
             os._exit(9)
         replace(source, target)
 
     def die_unlinking(path, **options):
-        if path.name == place and (path.parent / "model.pt").exists():
+        if path.name == place and (path.parent / run_folder.MODEL).exists():
             os._exit(9)
         unlink(path, **options)
 
@@ -318,12 +365,25 @@ def _die_at(place, arguments, tmp_path):
     _run(arguments, tmp_path / "cache", tmp_path / "log.txt")
 
 
+def stop_at(number, function):
+    """Return `function`, interrupted when it is called for that time."""
+    calls = []
+
+    def call(*arguments, **options):
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return function(*arguments, **options)
+
+    return call
+
+
 @pytest.fixture
 def interrupted(photo_folder, tmp_path, monkeypatch, capsys):
-    """Leave a run that was interrupted in its second epoch in tmp_path/runs/photos-partial."""
+    """Leave a run, interrupted while it saved its second epoch, in tmp_path/runs/photos-partial."""
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "test_step", stop_at(2, engine.test_step))
+        patch.setattr(torch, "save", stop_at(2, torch.save))
         options = ["--data", str(photo_folder), *QUICK, "--strategy", "partial"]
         assert train.main(options) == 130
     printed = capsys.readouterr().err
@@ -349,7 +409,6 @@ def test_an_interrupted_run_goes_on(interrupted, tmp_path, capsys):
     [
         (["--strategy", "full"], "begun with --strategy partial, not full"),
         (["--batch-size", "4"], "begun with --batch-size 5, not 4"),
-        (["--data", "charts"], "begun with --data"),
     ],
 )
 def test_options_that_contradict_the_run_are_refused(interrupted, options, message, capsys):
@@ -362,11 +421,39 @@ def test_options_that_contradict_the_run_are_refused(interrupted, options, messa
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_a_picture_that_was_added_is_noticed(interrupted, photo_folder, capsys):
+@pytest.mark.parametrize("path", ["photos/", "../photos", "moved"])
+def test_a_folder_that_is_spelled_or_called_otherwise_is_the_same(
+    path, interrupted, photo_folder, tmp_path, monkeypatch, capsys
+):
     out, _ = interrupted
-    (photo_folder / "dark" / "a.jpg").write_bytes((photo_folder / "dark" / "00.jpg").read_bytes())
-    assert train.main(["--resume", "--out", str(out)]) == 1
+    if path == "moved":
+        photo_folder.rename("moved")
+    if path.startswith(".."):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert train.main(["--resume", "--data", path, "--out", str(out)]) == 0
+    assert "going on with epoch 2" in capsys.readouterr().out
+
+
+def test_the_newest_run_is_found_by_the_place_of_its_data(interrupted, tmp_path, capsys):
+    assert train.main(["--resume", "--data", "charts"]) == 1
+    assert "no interrupted run that fits these options" in capsys.readouterr().err
+    assert train.main(["--resume", "--data", "./photos"]) == 0
+
+
+@pytest.mark.parametrize("change", ["an image more", "another data set"])
+def test_other_data_are_noticed(change, interrupted, photo_folder, capsys):
+    out, _ = interrupted
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = ["--resume", "--out", str(out)]
+    if change == "an image more":
+        with Image.open(photo_folder / "dark" / "00.jpg") as image:
+            image.rotate(180).save(photo_folder / "dark" / "a.jpg")
+    else:
+        again += ["--data", "charts"]
+    assert train.main(again) == 1
     assert "holds the state of another run" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_a_run_folder_has_one_live_run(interrupted, capsys):
@@ -374,7 +461,7 @@ def test_a_run_folder_has_one_live_run(interrupted, capsys):
     with resuming.locked(out / ".lock", "it"):
         assert train.main(["--resume", "--out", str(out)]) == 1
     assert "is in use by another run, which is still going" in capsys.readouterr().err
-    assert json.loads((out / train.UNFINISHED).read_text())["strategy"] == "partial"
+    assert json.loads((out / run_folder.UNFINISHED).read_text())["strategy"] == "partial"
 
 
 @pytest.mark.parametrize("place", ["a file", "a full disk"])
@@ -384,7 +471,7 @@ def test_where_nothing_can_be_written_one_line_says_so(
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "run" if place == "a file" else tmp_path / "run"
     if place == "a full disk":
-        full_disk(monkeypatch, "resume.pt")
+        full_disk(monkeypatch)
     assert train.main(command(photo_folder, out, "--strategy", "feature_extraction")) == 1
     printed = capsys.readouterr().err
     assert printed.startswith("train: error:") and printed.count("\n") == 1

@@ -182,11 +182,11 @@ def test_a_transform_that_timm_does_not_crop_warns():
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet"])
 def test_a_saved_model_gives_the_same_logits(name, tmp_path):
     model = create_model(f"timm:{name}", NUM_CLASSES, weights=None, image_size=64).eval()
-    assert model.architecture == f"timm:{name}.r160_in1k"
-    assert model.config == ({"img_size": 64} if name == "test_vit" else {})
-    transform = data_setup.create_transform(model.architecture, size=64)
+    assert model.blueprint.architecture == f"timm:{name}.r160_in1k"
+    assert model.blueprint.config == ({"img_size": 64} if name == "test_vit" else {})
+    transform = data_setup.create_transform(model.blueprint.architecture, size=64)
     path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["a", "b", "c"], transform=transform
+        model, tmp_path, "model.safetensors", class_names=["a", "b", "c"], transform=transform
     )
     loaded, saved = load_model(path)
     assert str(saved["transform"]) == str(transform)
@@ -224,7 +224,11 @@ def test_weights_come_from_the_hubs_cache_and_name_their_licence(cache, capsys):
     assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items() if n[:3] != "fc.")
     assert model.fc.out_features == NUM_CLASSES
     tagged = create_model("timm:test_resnet", NUM_CLASSES, weights="r160_in1k")
-    assert tagged.architecture == model.architecture == "timm:test_resnet.r160_in1k"
+    assert (
+        tagged.blueprint.architecture
+        == model.blueprint.architecture
+        == "timm:test_resnet.r160_in1k"
+    )
 
 
 def test_weights_fit_another_size_of_images(cache):

@@ -1,1 +1,1 @@
-"""What the loop in `engine` stands on: cutting a model, several processes, resuming, run folders."""
+"""What `engine` stands on: cutting a model, several processes, resuming, run folders."""

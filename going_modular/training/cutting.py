@@ -277,7 +277,7 @@ def _outputs(
     if any(folder.glob(f"*{SUFFIX}")):  # else the key, which reads all pictures, may be needless
         path = _cache_path(folder, trunk, dataloader, device, dtype)
         outputs = path and open_file(path)
-    if not processes.all_reduce(not outputs)[0]:  # each process has found them
+    if not processes.any(not outputs):  # each process has found them
         return outputs
 
     ready = folding.ready(trunk, dtype)
@@ -289,7 +289,7 @@ def _outputs(
     except ValueError as error:
         raise CannotSplit(f"what crosses the cut cannot be kept: {error}") from error
     too_large = layout.rows_bytes > (memory_budget() if budget is None else budget)
-    if not processes.all_reduce(too_large)[0]:
+    if not processes.any(too_large):
         return into_memory(layout, batches)
     path = path or _cache_path(folder, trunk, dataloader, device, dtype)
     outputs = None
@@ -303,7 +303,7 @@ def _outputs(
         if processes.world_size() > 1:  # the others cannot know; this ends all
             raise
         raise CannotSplit(f"its outputs cannot be kept: {error}") from error
-    processes.all_reduce(0)  # they are written, when all have come here
+    processes.barrier()  # they are written, when all have come here
     return outputs or open_file(path)
 
 

@@ -1,31 +1,29 @@
-"""Several processes that train one model: what each of them does alone, and what they exchange.
+"""Several processes that train one model: what each does alone, and what they exchange.
 
-`torchrun` starts them. Each goes through the same batches as a single process would and takes its
-share of every one: rows 0, N, 2N... belong to the first of N, rows 1, N+1... to the second. What
-has to be computed over a whole batch is exchanged: the gradients' mean, BatchNorm's statistics,
-sums of the metrics. So the result is that of one process, to the rounding of float32. Random
-augmentation is the exception: each process draws its own.
+`torchrun` starts them. Each takes its share of every batch: rows 0, N, 2N... belong to the first of
+N processes, rows 1, N+1... to the second. Exchanged is what has to be computed over a whole batch:
+the gradients' mean, BatchNorm's statistics, the sums of the metrics.
+
+Equal to one process, to rounding: the batches and their order, the gradients, BatchNorm, and every
+loss and accuracy. Not equal: what is drawn at random for each example. Dropout, stochastic depth
+and augmentation draw other numbers in each process, from the same distribution.
 
 Without torchrun nothing here does anything: there is one process, and its share is the whole.
 """
 
 import contextlib
 import os
-import random
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
-from going_modular.utils import draws_random_numbers
+from going_modular.training import batch_norm
+from going_modular.utils import seed_everything
 
 # --- the processes -------------------------------------------------------------------------------
 
@@ -127,6 +125,16 @@ def all_reduce(*numbers: float) -> list[float]:
     return sums.tolist()
 
 
+def any(flag: bool) -> bool:
+    """Tell whether `flag` is true in any process."""
+    return all_reduce(flag)[0] > 0
+
+
+def barrier() -> None:
+    """Wait until all processes have come here."""
+    all_reduce(0)
+
+
 def broadcast(value: Any) -> Any:
     """Return what the first process says."""
     if world_size() == 1:
@@ -136,21 +144,15 @@ def broadcast(value: Any) -> Any:
     return values[0]
 
 
-def on_main(function: Callable, *arguments: Any) -> Any:
-    """Call `function` in the first process only and return its result in all."""
-    return broadcast(function(*arguments) if is_main() else None)
-
-
 @contextlib.contextmanager
 def first_on_this_machine() -> Iterator[None]:
     """Let one process of each machine go first: what it downloads is there for the others."""
-    others_wait = world_size() > 1
     is_first = is_first_on_this_machine()
-    if others_wait and not is_first:
-        dist.barrier()
+    if not is_first:
+        barrier()
     yield
-    if others_wait and is_first:
-        dist.barrier()
+    if is_first:
+        barrier()
 
 
 def gather(rows: Tensor) -> Tensor:
@@ -180,98 +182,44 @@ def share(dataloader: DataLoader) -> DataLoader:
     """
     if world_size() == 1 or isinstance(dataloader.dataset, (IterableDataset, _Shares)):
         return dataloader
-    shares = _Shares(dataloader, rank(), world_size())
-    return by_batches(dataloader, shares, _InStep(batches(dataloader), dataloader.generator))
-
-
-def batches(dataloader: DataLoader) -> Sampler:
-    """Return what draws a loader's batches, as lists of indices."""
-    return dataloader.sampler if dataloader.batch_sampler is None else dataloader.batch_sampler
-
-
-def by_batches(dataloader: DataLoader, dataset: Dataset, sampler: Sampler) -> DataLoader:
-    """Return a loader with the settings of another, whose data set is indexed by whole batches."""
+    by_batches = dataloader.batch_sampler is None  # already indexed by lists
     return DataLoader(
-        dataset,
+        _Shares(dataloader),
         batch_size=None,
-        sampler=sampler,
+        sampler=_AsFirst(dataloader.sampler if by_batches else dataloader.batch_sampler),
         num_workers=dataloader.num_workers,
-        collate_fn=_as_it_is,
         pin_memory=dataloader.pin_memory,
         timeout=dataloader.timeout,
         worker_init_fn=dataloader.worker_init_fn,
         multiprocessing_context=dataloader.multiprocessing_context,
-        generator=dataloader.generator,
+        # It seeds the workers, too: of its own in each process.
+        generator=dataloader.generator if is_main() else None,
         prefetch_factor=dataloader.prefetch_factor,
-        persistent_workers=dataloader.persistent_workers,
     )
 
 
-class Batches(Dataset):
-    """A loader's data set, indexed by lists: each gives a batch, as the loader would put it."""
+class _Shares(Dataset):
+    """This process's rows of each batch, as the loader would put them together."""
 
     def __init__(self, dataloader: DataLoader) -> None:
         self.dataset, self.collate = dataloader.dataset, dataloader.collate_fn
         self.gives_batches = dataloader.batch_sampler is None
+        self.rank, self.world_size = rank(), world_size()  # which a worker could not ask for
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, indices: list[int]) -> Any:
+        mine = indices[self.rank :: self.world_size]
+        rows = self._read(mine or indices[:1])
+        return rows if mine else _none_of(rows)
+
+    def _read(self, indices: list[int]) -> Any:
         if self.gives_batches:
             return self.dataset[indices]
         if hasattr(self.dataset, "__getitems__"):
             return self.collate(self.dataset.__getitems__(indices))
         return self.collate([self.dataset[index] for index in indices])
-
-
-class _Shares(Batches):
-    """This process's rows of each batch."""
-
-    def __init__(self, dataloader: DataLoader, number: int, count: int) -> None:
-        super().__init__(dataloader)
-        self.number, self.count = number, count
-        self.draws = not self.gives_batches and draws_random_numbers(self.dataset, self.collate)
-
-    def __getitem__(self, indices: list[int]) -> Any:
-        mine = indices[self.number :: self.count]
-        with _own_random_numbers(self.number) if self.draws else contextlib.nullcontext():
-            rows = super().__getitem__(mine or indices[:1])
-        return rows if mine else _none_of(rows)
-
-
-class _InStep(Sampler):
-    """Batches that are the same in all processes: all draw them as the first would."""
-
-    def __init__(self, sampler: Sampler, generator: torch.Generator | None) -> None:
-        self.sampler, self.generator = sampler, generator
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for generator in (torch.default_generator, self.generator):
-            if generator is not None:
-                state = generator.get_state()
-                dist.broadcast(state, src=0)
-                generator.set_state(state)
-        yield from self.sampler
-
-
-@contextlib.contextmanager
-def _own_random_numbers(number: int) -> Iterator[None]:
-    """Draw other random numbers than the other processes, which go on in step afterwards."""
-    seed = int(torch.randint(2**31, ())) + number
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
 
 
 def _none_of(rows: Any) -> Any:
@@ -280,8 +228,17 @@ def _none_of(rows: Any) -> Any:
     return rows[:0]
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+class _AsFirst(Sampler):
+    """Batches that are the same in all processes: the first draws an epoch's for all."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from broadcast(list(self.sampler) if is_main() else None)
 
 
 # --- the model -----------------------------------------------------------------------------------
@@ -291,28 +248,24 @@ def parallel(model: nn.Module) -> nn.Module:
     """Return a model that trains `model` together with the other processes; its weights are shared.
 
     Its gradients are those of the mean loss over the whole batch, whatever each process's share.
+    From here on each process draws random numbers of its own, the first as if it were alone.
     """
-    return model if world_size() == 1 else _Parallel(model)
-
-
-def bytes_per_step(model: nn.Module) -> int:
-    """Return the size of the gradients that each process contributes after every batch.
-
-    Frozen parameters have none. A ring of N processes sends, and receives, 2 (N - 1) / N of it.
-    """
-    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    if world_size() == 1:
+        return model
+    if not is_main():
+        seed_everything(int(torch.randint(2**31, ())) + rank())
+    return _Parallel(model)
 
 
 class _Parallel(DistributedDataParallel):
     def __init__(self, model: nn.Module) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*broadcast_buffers")  # renamed in torch 2.14
-            super().__init__(model, broadcast_buffers=False)  # all compute them alike
+        super().__init__(model)
+        self.broadcast_buffers = False  # from here on, all compute them alike
 
     def forward(self, images: Any) -> Any:
         mine = len(images[0] if isinstance(images, (list, tuple)) else images)
-        rows = int(all_reduce(mine)[0])
-        with _AsOneBatch(mine, rows):
+        rows = all_reduce(mine)[0]
+        with batch_norm.OverAllProcesses():
             outputs = super().forward(images)
         # The processes' gradients are averaged, and each comes from a mean over its own rows.
         weight = mine * world_size() / rows
@@ -320,115 +273,3 @@ class _Parallel(DistributedDataParallel):
             if head is not None and head.requires_grad:
                 head.register_hook(lambda gradient: gradient * weight)
         return outputs
-
-
-class _AsOneBatch(TorchFunctionMode):
-    """Compute what mixes rows, or draws random numbers for them, as for the batch of `rows` rows.
-
-    That is BatchNorm in training, dropout and stochastic depth; all else goes row by row, and here
-    there are `mine`.
-    """
-
-    def __init__(self, mine: int, rows: int) -> None:
-        self.mine, self.rows = mine, rows
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is F.batch_norm:
-            return _batch_norm(*args, **kwargs)
-        if func in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d):
-            return self._dropout(func, *args, **kwargs)
-        if func is Tensor.bernoulli_:  # how torchvision draws for stochastic depth
-            return self._bernoulli(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _dropout(self, function, images, p=0.5, training=True, inplace=False) -> Tensor:
-        if not training or p == 0:
-            return images
-        mask = _ones(self.rows, images)
-        mask = function(mask, p)[rank() :: world_size()]
-        return images.mul_(mask) if inplace else images * mask
-
-    def _bernoulli(self, noise: Tensor, p: float, **kwargs) -> Tensor:
-        if len(noise) != self.mine:  # no number for each row, but one for the batch
-            return noise.bernoulli_(p, **kwargs)
-        drawn = _ones(self.rows, noise).bernoulli_(p, **kwargs)
-        return noise.copy_(drawn[rank() :: world_size()])
-
-
-def _ones(rows: int, like: Tensor) -> Tensor:
-    """Make a tensor for the whole batch, in the memory order in which numbers are drawn for it."""
-    ones = like.new_ones(rows, *like.shape[1:])
-    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
-        ones = ones.contiguous(memory_format=torch.channels_last)
-    return ones
-
-
-def _batch_norm(
-    images: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Do what F.batch_norm does, with the statistics of the whole batch."""
-    if not training:
-        return F.batch_norm(images, running_mean, running_var, weight, bias, False, momentum, eps)
-    channels = images.shape[1]
-    exact = torch.promote_types(images.dtype, torch.float32)
-    count = images.numel() // channels
-    sums = torch.zeros(2 * channels + 1, dtype=torch.float64, device=images.device)
-    if count:
-        with torch.no_grad():
-            mean, variance = torch.batch_norm_update_stats(images.to(exact), None, None, 0.0)
-        mean, variance = mean.double(), variance.double()
-        sums = torch.cat([mean * count, (variance + mean**2) * count, sums[-1:] + count])
-    dist.all_reduce(sums)
-    count = sums[-1].item()
-    if count < 2:
-        raise ValueError(
-            f"BatchNorm cannot train on one value per channel: the batch gives {count:.0f}"
-        )
-    mean, mean_of_squares = (sums[:-1] / count).split(channels)
-    variance = mean_of_squares - mean**2
-    if running_mean is not None:
-        running_mean.lerp_(mean.to(running_mean), momentum)
-        running_var.lerp_((variance * count / (count - 1)).to(running_var), momentum)
-    if weight is None:
-        weight = torch.ones(channels, dtype=exact, device=images.device)
-        bias = torch.zeros_like(weight)
-    return _Normalize.apply(images, weight, bias, mean.to(exact), variance.to(exact), count, eps)
-
-
-class _Normalize(torch.autograd.Function):
-    """Normalize by statistics to which the images of all processes have contributed."""
-
-    @staticmethod
-    def forward(ctx, images, weight, bias, mean, variance, count, eps):
-        ctx.save_for_backward(images, weight, mean, variance)
-        ctx.count, ctx.eps = count, eps
-        return F.batch_norm(images, mean, variance, weight, bias, training=False, eps=eps)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        images, weight, mean, variance = ctx.saved_tensors
-        scale = (variance + ctx.eps).rsqrt()
-        sums = mean.new_zeros(2, len(mean))
-        direct = gradient
-        if len(images):  # as if mean and variance were constants
-            direct, *own = torch.ops.aten.native_batch_norm_backward(
-                gradient, images, weight, mean, variance, mean, scale, False, ctx.eps, [True] * 3
-            )
-            sums = torch.stack(own)
-        of_weight, of_bias = sums.clone()
-        dist.all_reduce(sums)
-        # They are not: all images moved them, so all share what the gradients have in common.
-        by_scale, by_shift = sums * weight * scale / ctx.count
-        slope = by_scale * scale
-        offset = by_shift - mean * slope
-        shape = (1, -1) + (1,) * (images.ndim - 2)
-        common = torch.addcmul(offset.view(shape), images, slope.view(shape))
-        return (direct - common).to(images.dtype), of_weight, of_bias, None, None, None, None

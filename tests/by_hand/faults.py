@@ -17,11 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from going_modular.training.run_folder import MODEL, UNFINISHED
+
 TRAIN = [sys.executable, "-m", "going_modular.train"]
 SMALL = ["--epochs", "3", "--size", "32", "--batch-size", "8", "--device", "cpu"]
-SMALL += ["--save-every", "0"]  # after every batch
 # A child that is forked from here has everything imported and starts at once.
 FORKED = """
 import os, sys
@@ -84,7 +88,7 @@ def photos(folder: Path) -> list[str]:
 
 def result(out: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
     rows = (out / "history.csv").read_text().splitlines()
-    weights = torch.load(out / "model.pt", weights_only=True)["state_dict"]
+    weights = load_file(out / MODEL)
     return [row.rpartition(",")[0] for row in rows], weights
 
 
@@ -113,7 +117,7 @@ def kills(folder: Path, count: int) -> None:
             number += 1
             out = folder / f"{name}-{number}"
             command = [*arguments, "--out", str(out)]
-            while not (out / "model.pt").exists() or (out / "unfinished.json").exists():
+            while not (out / MODEL).exists() or (out / UNFINISHED).exists():
                 process = runs.start(command)
                 if killed < each:
                     time.sleep(moments.uniform(0, 0.7 * took))
@@ -124,12 +128,12 @@ def kills(folder: Path, count: int) -> None:
                 code = runs.end()
                 killed += code == -signal.SIGKILL
                 assert code in (0, -signal.SIGKILL), runs.log.read_text()
-                if (out / "unfinished.json").exists():
+                if (out / UNFINISHED).exists():
                     early += not list(out.glob("resume*.pt"))
-                    command = ["--resume", "--out", str(out), "--save-every", "0"]
+                    command = ["--resume", "--out", str(out)]
             worst = max(worst, difference(whole, out))
             left = sorted(path.name for path in out.iterdir() if path.name != ".lock")
-            assert left == ["curves.png", "history.csv", "model.pt"], left
+            assert left == sorted(["curves.png", "history.csv", MODEL]), left
         print(f"{name:<20}  {killed:>5}  {number:>5}  {early:>16}  {worst:g}", flush=True)
 
 

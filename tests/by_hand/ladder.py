@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from going_modular import data_setup, engine, evaluation, model_builder, train
+from going_modular.training.run_folder import MODEL
 
 SPLITS = ("val", "test", "shifted")
 
@@ -53,7 +54,7 @@ def measure(data: str, strategy: str, seed: int, epochs: int | None) -> dict[str
             # Processor seconds: they stay the same when the machine has other work to do.
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
             "peak_megabytes": megabytes,
-            **counts(data, strategy, Path(folder, "model.pt")),
+            **counts(data, strategy, Path(folder, MODEL)),
         }
     print(row, flush=True)
     return row

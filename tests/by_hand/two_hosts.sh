@@ -3,7 +3,7 @@
 # The hosts are network namespaces with a virtual link (Linux, as root):
 #     PYTHON=.venv/bin/python tests/by_hand/two_hosts.sh [strategy]
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 python=${PYTHON:-python} strategy=${1:-full}
 work=$(mktemp -d)
 export OMP_NUM_THREADS=1 TQDM_DISABLE=1 GOING_MODULAR_CACHE=$work/cache
