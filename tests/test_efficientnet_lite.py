@@ -35,7 +35,7 @@ def test_registered_like_any_torchvision_model():
     assert parameters == weights.meta["num_params"]
 
 
-def test_pictures_are_prepared_as_these_weights_were_trained():
+def test_images_are_prepared_as_these_weights_were_trained():
     # The facts of the weights' own release: bicubic, 256 then 224 pixels, 0.5 and not ImageNet's.
     transform = get_model_weights("efficientnet_lite0").DEFAULT.transforms()
     assert (transform.resize_size, transform.crop_size) == ([256], [224])

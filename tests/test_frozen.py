@@ -249,7 +249,14 @@ def test_frozen_parts_run_in_eval_mode():
     assert [module.training for module in model[1]] == [True, False, True]
 
 
-@pytest.mark.parametrize("noise", [partial(nn.Dropout, 0.5), partial(nn.Dropout2d, 0.3)])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        partial(nn.Dropout, 0.5),
+        partial(nn.Dropout2d, 0.3),
+        lambda: nn.Sequential(nn.ReLU(), nn.Dropout(0.5)),  # inside something harmless
+    ],
+)
 def test_randomness_before_the_head_stays_random(noise):
     model = nn.Sequential(nn.Conv2d(3, 8, 1), noise(), nn.Flatten(), nn.Linear(8 * 16, 2))
     model[0].requires_grad_(False)

@@ -47,7 +47,10 @@ class Blueprint:
         """Raise an error where weights do not fit, before any memory is taken for the network."""
         try:
             needed = self._build_on("meta", num_classes, head).state_dict()
-        except NotImplementedError:  # RegNet works out its widths with tensors of numbers
+        except RuntimeError as error:
+            if "meta tensor" not in str(error):
+                raise
+            # RegNet, for one, calculates its widths with tensors, which hold no numbers there.
             needed = self._build_on("cpu", num_classes, head).state_dict()
         for name in {**needed, **weights}:
             if name not in weights:
