@@ -7,8 +7,8 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-for folder in Path(__file__).resolve().parents[1:3]:
-    sys.path.insert(0, str(folder))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the package
 
 from test_house import FLOORS, PACKAGE, floor, imports
 
