@@ -1,6 +1,7 @@
-"""Pretrained models made ready for new classes: head, blocks, freeze, unfreeze, parameter groups.
+"""Pretrained models made ready for new classes: create, freeze, unfreeze, parameter groups, load.
 
-Knows models by their structure only: no table of names, no data, no training loop.
+Knows a model by its head and its blocks (`models.structure`), whichever library it comes from
+(`models.weights`): no table of names, no data, no training loop.
 """
 
 from pathlib import Path
@@ -122,7 +123,7 @@ def _build_again(
 ) -> nn.Module:
     """Build the network of a saved model, with random weights."""
     name = spell(architecture)
-    known = library(name).config(name, None, None)
+    known = library(name).config(name, None)
     if unknown := config.keys() - known.keys():
         raise ValueError(f"it has no setting {', '.join(map(repr, sorted(unknown)))}")
     return _create(name, num_classes, None, known | config, head)
@@ -201,16 +202,6 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Count the trainable parameters and all of them."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trainable in sizes if trainable), sum(size for size, _ in sizes)
-
-
-def _check_name(name: str) -> str:
-    """Return the name as its library spells it, with the tag of its weights if it is timm's."""
-    return library(name).find(spell(name), None)[0]
-
-
-def _config(name: str, weights: Any) -> dict[str, Any]:
-    """Return the arguments that make the network the same with and without weights."""
-    return library(name).config(name, weights)
 
 
 def _like(layer: Layer, num_classes: int) -> Layer:

@@ -66,6 +66,7 @@ NETWORKS = {  # and the smallest images that they take
     "mnasnet0_5": 32,
     "swin_v2_t": 64,
     "squeezenet1_1": 32,
+    "regnet_y_400mf": 32,
 }
 
 

@@ -45,11 +45,10 @@ class Blueprint:
         self, weights: Mapping[str, Tensor], num_classes: int, head: nn.Module | None
     ) -> None:
         """Raise an error where weights do not fit, before any memory is taken for the network."""
-        if head is not None:
-            head = copy.deepcopy(head).to("meta", torch.float32)
-        with torch.device("meta"):
-            network = self.build(self.architecture, num_classes, self.config, head)
-        needed = network.state_dict()
+        try:
+            needed = self._build_on("meta", num_classes, head).state_dict()
+        except NotImplementedError:  # RegNet works out its widths with tensors of numbers
+            needed = self._build_on("cpu", num_classes, head).state_dict()
         for name in {**needed, **weights}:
             if name not in weights:
                 raise ValueError(f"{name} is missing")
@@ -58,6 +57,12 @@ class Blueprint:
             found, right = tuple(weights[name].shape), tuple(needed[name].shape)
             if found != right:
                 raise ValueError(f"{name} is {found} instead of {right}")
+
+    def _build_on(self, device: str, num_classes: int, head: nn.Module | None) -> nn.Module:
+        if head is not None:
+            head = copy.deepcopy(head).to(device, torch.float32)
+        with torch.device(device):
+            return self.build(self.architecture, num_classes, self.config, head)
 
     def pack(
         self,
