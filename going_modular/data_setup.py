@@ -218,18 +218,21 @@ class ImageDataset(Dataset):
     def _prepare(self, path: Path) -> torch.Tensor:
         return _resize_and_crop(load_image(path), self.transform)
 
-    def fingerprint(self, transform: bool = True) -> str | None:
-        """Return a hash of all items in their order: files, labels and, if asked for, transform.
+    def content_key(self) -> str:
+        """Return a hash of all items in their order: files and labels, whatever the transform."""
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            files = list(pool.map(hash_file, (path for path, _ in self.samples)))
+        return _sha256(repr((self.targets, files)))
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of what a dataloader gets: `content_key()` and the transform.
 
         None with a transform other than that of pretrained weights: what it does cannot be told.
         """
-        if transform and type(self.transform) is not ImageClassification:
+        if type(self.transform) is not ImageClassification:
             return None
         self._pixels = {}  # what is kept may be older than the files are now
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            files = list(pool.map(hash_file, (path for path, _ in self.samples)))
-        settings = utils.describe_transform(self.transform) if transform else None
-        return _sha256(repr((settings, self.targets, files)))
+        return _sha256(repr((utils.describe_transform(self.transform), self.content_key())))
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pixels": {}}  # a worker process decodes what it is asked for
@@ -734,7 +737,6 @@ def create_dataloader(
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=num_workers,
-        persistent_workers=num_workers > 0,
         multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
         pin_memory=torch.cuda.is_available(),
         generator=None if seed is None else torch.Generator().manual_seed(seed),

@@ -237,7 +237,7 @@ def train(
     keep_best: str | None = None,
     patience: int | None = None,
     cache_frozen: bool = False,
-    checkpoint: str | Path | None = None,
+    resume_from: str | Path | None = None,
     dtype: torch.dtype | None = None,
     verbose: bool = True,
 ) -> History:
@@ -253,12 +253,12 @@ def train(
     `patience` stops after that many epochs without an improvement.
     `cache_frozen` runs the frozen part of the model once over the data instead of in every epoch,
     where that is exact; where it is not, it says why and trains as usual.
-    `checkpoint` is a file that follows the run: after an interruption the same call goes on from
+    `resume_from` is a file that follows the run: after an interruption the same call goes on from
     the last finished epoch, as if nothing had happened.
     `dtype` is the precision; by default what `utils.pick_precision` chooses for the device.
 
     Raises FloatingPointError when the loss is no longer a finite number, and ValueError for
-    options that contradict each other, or the run that `checkpoint` is of.
+    options that contradict each other, or the run that `resume_from` is of.
     """
     watched, prefix = _watched_loader(val_dataloader, test_dataloader)
     if optimizer is None:
@@ -275,7 +275,7 @@ def train(
         _check_total_steps(scheduler, epochs * len(train_dataloader))
 
     about = {}
-    if checkpoint is not None:
+    if resume_from is not None:
         about = {
             "scheduler": type(scheduler).__name__,
             "precision": dtype,
@@ -307,7 +307,7 @@ def train(
         "history": history,
         "best": best,
     }
-    with resuming.follow(checkpoint, changing, about, train_dataloader.generator) as run:
+    with resuming.follow(resume_from, changing, about, train_dataloader.generator) as run:
         _say(run.greeting(epochs), verbose)
         part = processes.parallel(part)
         train_dataloader = processes.share(train_dataloader)

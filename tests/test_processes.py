@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine, train, utils
+from going_modular.model_builder import load_model
 from going_modular.training import cutting, processes
 from going_modular.training.run_folder import MODEL
 
@@ -169,7 +170,7 @@ def test_several_processes_give_what_one_gives(runs, count, scenario):
 
 
 def checkpointed_fit(path, fails_at=0):
-    return fit(checkpoint=path, fails_at=fails_at)
+    return fit(resume_from=path, fails_at=fails_at)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1)])
@@ -278,7 +279,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(photo_folder, tmp_path, mo
     assert "going on with epoch" in result.stdout
     assert result.stdout.count("saved      ") == 1  # one process prints and writes
     assert not list((tmp_path / "two").glob("resume*"))
-    one, two = (torch.load(tmp_path / name / MODEL)["state_dict"] for name in ("one", "two"))
+    one, two = (load_model(tmp_path / name / MODEL)[0].state_dict() for name in ("one", "two"))
     assert max((two[name] - value).abs().max() for name, value in one.items()) < 1e-5
     rows = [(tmp_path / n / "history.csv").read_text().splitlines()[1:] for n in ("one", "two")]
     for one, two in zip(*rows, strict=True):

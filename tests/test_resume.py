@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from going_modular import data_setup, engine, train, utils
+from going_modular import data_setup, engine, model_builder, train, utils
 from going_modular.training import resuming, run_folder
 
 # A server that has imported everything forks processes in milliseconds; Windows has none.
@@ -86,7 +86,7 @@ def cell(path, stop=0, augment=False, schedule=None, lr=0.05, freeze=False, **op
         epochs=options.pop("epochs", 4),
         device="cpu",
         scheduler=schedule(optimizer) if schedule else None,
-        checkpoint=path,
+        resume_from=path,
         verbose=False,
         **options,
     )
@@ -284,7 +284,7 @@ def command(folder, out, *options):
 def result(out):
     with (out / "history.csv").open() as file:
         history = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-    return history, torch.load(out / run_folder.MODEL, weights_only=True)["state_dict"]
+    return history, model_builder.load_model(out / run_folder.MODEL)[0].state_dict()
 
 
 def _run(arguments, cache, log):
