@@ -169,18 +169,18 @@ def test_several_processes_give_what_one_gives(runs, count, scenario):
         assert result["best"] == expected["best"]
 
 
-def checkpointed_fit(path, fails_at=0):
+def resumable_fit(path, fails_at=0):
     return fit(resume_from=path, fails_at=fails_at)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1)])
 def test_a_run_goes_on_with_as_many_processes_or_others(runs, before, after, tmp_path):
     path = tmp_path / "run.pt"
-    failed = launch(before, checkpointed_fit, path, 7)  # in the second epoch
+    failed = launch(before, resumable_fit, path, 7)  # in the second epoch
     assert "RuntimeError('stopped')" in failed
     assert torch.load(path, weights_only=True)["epoch"] == 2
     expected = runs[1][0]["full"]
-    for result in launch(after, checkpointed_fit, path):
+    for result in launch(after, resumable_fit, path):
         assert result["history"] == pytest.approx(expected["history"], abs=1e-6)
         assert result["weights"] == pytest.approx(expected["weights"], abs=1e-6)
 
