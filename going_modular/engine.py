@@ -4,6 +4,7 @@ It does not know where images come from or what kind of model it trains. Every m
 examples and divides by examples, and what is frozen stays frozen.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -61,13 +62,11 @@ def train_step(
     batches = progress_bar(processes.share(dataloader), f"epoch {epoch}", progress)
     for batch, (images, labels) in enumerate(batches, start=1):
         images, labels = to_device(images, device), to_device(labels, device)
-        try:
-            with autocast(device, dtype):
-                outputs = model(images)
-                loss = _loss(outputs, labels, loss_fn)
-        except ValueError as error:
-            checks.leave_out(error, batch)
-            continue
+        with autocast(device, dtype):
+            outputs = model(images) if len(labels) > 1 else _outputs_of_one(model, images, batch)
+            if outputs is None:
+                continue
+            loss = _loss(outputs, labels, loss_fn)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
@@ -293,6 +292,18 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0)
 def _scaler(device: torch.device | str, dtype: torch.dtype) -> torch.amp.GradScaler:
     """Return what keeps float16's small gradients from vanishing; idle in other formats."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
+
+
+def _outputs_of_one(model: nn.Module, images: Any, batch: int) -> Any:
+    """Return a model's outputs for one image, or None where a BatchNorm cannot train on it."""
+    before = copy.deepcopy(list(model.buffers()))
+    try:
+        return model(images)
+    except ValueError as error:
+        checks.check_batch_of_one(error, batch)
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)  # some BatchNorms may have counted the batch
+    return None
 
 
 def _main(outputs: Any) -> Tensor:

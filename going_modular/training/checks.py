@@ -94,7 +94,7 @@ def is_stepped_per_batch(
     return True
 
 
-def leave_out(error: ValueError, batch: int) -> None:
+def check_batch_of_one(error: ValueError, batch: int) -> None:
     """Warn that a BatchNorm cannot train on a last batch of one; raise any other `error`."""
     if "value per channel" not in str(error):
         raise error
@@ -104,10 +104,9 @@ def leave_out(error: ValueError, batch: int) -> None:
             "batch_size of 2 or more."
         ) from error
     warnings.warn(
-        "A batch of one image is left out of each epoch: BatchNorm trains on two values or more. "
-        "Another batch_size makes use of it; drop_last=True in the DataLoader does without this "
-        "warning.",
-        stacklevel=3,
+        "A last batch of one image is left out of each epoch: BatchNorm trains on two or more. "
+        "Another batch_size makes use of it; drop_last=True leaves it out without this warning.",
+        stacklevel=4,
     )
 
 

@@ -4,6 +4,7 @@ Knows a model only by its modules and their `requires_grad` flags.
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
@@ -75,16 +76,12 @@ def cut(model: nn.Module, training: bool) -> Cut:
     else:
         model.eval()
     graph = _trace(model)
-    live = _live_nodes(model, graph)
+    live = _reached(graph, lambda node: _changes(model, node))
+    varying = _reached(graph, lambda node: node.op == "placeholder")
     frozen_modules = [n for n in graph.nodes if n.op == "call_module" and n not in live]
     if not any(is_frozen(model.get_submodule(node.target)) for node in frozen_modules):
         raise CannotCut("no part of the model before its first trainable layer is frozen")
-    crossing = [
-        node
-        for node in graph.nodes
-        if node not in live and any(user in live or user.op == "output" for user in node.users)
-    ]
-    return Cut(*(fx.GraphModule(model, half) for half in _halves(graph, live, crossing)))
+    return Cut(*(fx.GraphModule(model, half) for half in _halves(graph, live, varying)))
 
 
 class _Tracer(fx.Tracer):
@@ -104,18 +101,17 @@ def _trace(model: nn.Module) -> fx.Graph:
         raise CannotCut(f"torch.fx cannot trace {type(model).__name__}: {error}") from error
 
 
-def _live_nodes(model: nn.Module, graph: fx.Graph) -> set[fx.Node]:
-    """Collect what training can change: nodes that are trainable or random, and all that follow."""
-    live: set[fx.Node] = set()
+def _reached(graph: fx.Graph, begins: Callable[[fx.Node], bool]) -> set[fx.Node]:
+    """Collect the nodes where something `begins`, and all that follow from them."""
+    reached: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "output":
-            continue
-        if _changes(model, node) or any(source in live for source in node.all_input_nodes):
-            live.add(node)
-    return live
+        if node.op != "output" and (begins(node) or not reached.isdisjoint(node.all_input_nodes)):
+            reached.add(node)
+    return reached
 
 
 def _changes(model: nn.Module, node: fx.Node) -> bool:
+    """Tell whether training can change what a node gives for the same input."""
     if node.op == "call_module":
         module = model.get_submodule(node.target)
         if list(module.parameters()):
@@ -138,8 +134,15 @@ def _is_random(module: nn.Module) -> bool:
 
 
 def _halves(
-    graph: fx.Graph, live: set[fx.Node], crossing: list[fx.Node]
+    graph: fx.Graph, live: set[fx.Node], varying: set[fx.Node]
 ) -> tuple[fx.Graph, fx.Graph]:
+    """Divide the graph: the tail has what is live, and both what does not depend on images."""
+    crossing = [
+        node
+        for node in graph.nodes
+        if node in varying - live
+        and any(user in live or user.op == "output" for user in node.users)
+    ]
     trunk, copies = fx.Graph(), {}
     for node in graph.nodes:
         if node not in live and node.op != "output":
@@ -152,6 +155,6 @@ def _halves(
         node: tail.call_function(operator.getitem, (values, i)) for i, node in enumerate(crossing)
     }
     for node in graph.nodes:
-        if node in live or node.op == "output":
+        if node not in varying - live:
             copies[node] = tail.node_copy(node, copies.__getitem__)
     return trunk, tail

@@ -50,14 +50,9 @@ class TrunkOutputs(Dataset):
 
 
 def to_rows(values: Sequence[Tensor], labels: Tensor) -> np.ndarray:
-    """Put a batch together as (B,): of each image its label, then all that the trunk gave for it.
-
-    Raises ValueError where a tensor does not have one row per image.
-    """
+    """Put a batch together as (B,): of each image its label, then what the trunk gave for it."""
     parts = {"label": _array(labels)}
     parts |= {f"value {number}": _array(value) for number, value in enumerate(values)}
-    if any(part.shape[:1] != labels.shape[:1] for part in parts.values()):
-        raise ValueError("not every tensor has one row per image")
     rows = np.empty(len(labels), [(name, a.dtype, a.shape[1:]) for name, a in parts.items()])
     for name, part in parts.items():
         rows[name] = part

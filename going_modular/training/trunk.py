@@ -115,15 +115,15 @@ def _compute(
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
     for images, labels in progress(processes.share(in_order)):
-        with torch.inference_mode(), autocast(device, dtype):
-            parts = [trunk(to_device(part, device)) for part in _parts(images, device)]
-        if not all(isinstance(value, Tensor) for values in parts for value in values):
-            raise CannotCut("what crosses the cut is not tensors alone")
+        parts = []
+        for part in _parts(images, device):
+            with torch.inference_mode(), autocast(device, dtype):
+                parts.append(trunk(to_device(part, device)))
+            rows = (len(part) if isinstance(part, Tensor) else len(labels),)
+            if not all(isinstance(v, Tensor) and v.shape[:1] == rows for v in parts[-1]):
+                raise CannotCut("not all that crosses the cut has one row per image")
         values = [processes.gather(torch.cat(part).cpu()) for part in zip(*parts, strict=True)]
-        try:
-            yield outputs.to_rows(values, processes.gather(labels))
-        except ValueError as error:
-            raise CannotCut(f"what crosses the cut cannot be kept: {error}") from error
+        yield outputs.to_rows(values, processes.gather(labels))
 
 
 def _parts(images: Tensor, device: torch.device) -> Iterable[Tensor]:
