@@ -531,7 +531,7 @@ def test_data_that_cannot_be_recognised_is_not_kept(cache, no_memory):
     assert [runs_of_trunk(model, loader) for _ in range(2)] == [3, 3]
     assert list(cache.iterdir()) == []
     with torch.inference_mode():
-        expected = model.eval()(torch.stack([image for image, _ in Unknown()]))
+        expected = model.eval()(torch.stack([Unknown()[index][0] for index in range(10)]))
         features, labels = engine.extract_features(model, loader, CPU).tensors
         assert torch.allclose(model.fc(features), expected, atol=1e-5)
     assert labels.tolist() == [index % 3 for index in range(10)]
