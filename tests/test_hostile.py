@@ -127,7 +127,7 @@ def test_a_phones_heic_gets_a_hint(folder):
 
 
 def test_one_of_many_broken_pictures_at_a_time(tmp_path):
-    # A few of each kind; tests/by_hand/fuzz_images.py tries thousands, with limits on time and memory.
+    # A few of each kind; tests/by_hand/fuzz_images.py tries thousands, within limits.
     rng = np.random.default_rng(0)
     for suffix in (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp", ".ppm"):
         picture(1).save(tmp_path / f"good{suffix}")

@@ -1,4 +1,4 @@
-"""Feed mutated pictures to the code that reads them: `python tests/by_hand/fuzz_images.py --files 12000`.
+"""Feed mutated images to the reader: `python tests/by_hand/fuzz_images.py --files 12000`.
 
 Each file must become an RGB picture or the documented error. Not part of the tests that pytest
 runs: it takes minutes. A process of its own reads the files of one format, with limits on memory
