@@ -182,8 +182,8 @@ def one_class(root: Path) -> Path:
     return write_classes(root, ants=9)
 
 
-def a_folder_too_many(root: Path) -> Path:
-    write_classes(root / "inner", ants=9, bees=9)
+def two_folders_too_many(root: Path) -> Path:
+    write_classes(root / "unpacked" / "inner", ants=9, bees=9)
     return root
 
 
@@ -229,7 +229,7 @@ def two_val_folders(root: Path) -> Path:
         (an_empty_folder, "no class folders"),
         (pictures_without_classes, "no class folders"),
         (one_class, "one class folder only, 'ants'"),
-        (a_folder_too_many, "did you mean .*inner"),
+        (two_folders_too_many, "did you mean .*inner"),
         (an_empty_class, "'bees' .* has 0 different images"),
         (a_class_missing_from_val, "val has no usable image of bees"),
         (a_class_unknown_to_train, "wasps is a class unknown to train"),
@@ -333,6 +333,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path, no_warnings):
     (data / "ants").symlink_to(elsewhere / "ants", target_is_directory=True)
     (data / "bees" / "linked.ppm").symlink_to(elsewhere / "one" / "000.ppm")
     (data / "bees" / "loop").symlink_to(data / "bees", target_is_directory=True)
+    (data / "bees" / "up").symlink_to(data, target_is_directory=True)
     splits = data_setup.load(data)
     total = Counter(label for split in three(splits) for label in split.targets)
     assert total == {0: 5, 1: 6}

@@ -236,10 +236,11 @@ def _engine(model, train, val, transform, options) -> dict:
     import torch
 
     from going_modular import data_setup, engine
+    from going_modular.pictures import dataset
     from going_modular.training import cutting
 
     if options.budget is not None:
-        cutting.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
+        cutting.memory_budget = dataset.memory_budget = lambda: int(options.budget * 1e6)
     computed = []
     run_trunk = cutting.run_trunk
 
