@@ -86,6 +86,16 @@ def load_image(path: str | Path) -> Image.Image:
         raise ImageError(path, one_line(error), advice) from error
 
 
+def try_load(path: str | Path) -> tuple[Image.Image | None, str]:
+    """Return what `load_image` does and "", or None and in a few words why it cannot be read."""
+    try:
+        return load_image(path), ""
+    except FileNotFoundError:
+        return None, "no such file"
+    except ImageError as error:
+        return None, error.reason
+
+
 def is_readable(path: str | Path) -> bool:
     """Tell whether a file begins like an image that `load_image` reads; it may still be broken."""
     try:
