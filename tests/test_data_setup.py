@@ -472,8 +472,10 @@ def test_a_seed_fixes_the_order_whatever_else_is_random(splits, transform):
 def test_a_batch_with_an_unreadable_picture_names_it(splits, transform):
     path, _ = splits.train.samples[3]
     path.write_bytes(b"P6 2 2 255")
-    with pytest.raises(ValueError, match=path.name):
+    with pytest.raises(ValueError, match=path.name) as error:
         next(iter(data_setup.create_dataloader(splits.train, transform)))
+    # A worker process hands on the kind of an error and its text.
+    assert str(type(error.value)(str(error.value))) == str(error.value)
 
 
 def test_workers_make_the_same_batches(splits, transform):
