@@ -7,75 +7,25 @@ examples and divides by examples, and what is frozen stays frozen.
 import copy
 import math
 import time
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import (
-    CyclicLR,
-    LambdaLR,
-    LRScheduler,
-    OneCycleLR,
-    ReduceLROnPlateau,
-)
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
-from tqdm.auto import tqdm
 
-from going_modular.training import cutting, folding, processes, resuming
-from going_modular.utils import (
-    autocast,
-    is_watched,
-    model_to_device,
-    pick_device,
-    pick_precision,
-    to_device,
-)
+from going_modular.training import checks, cutting, processes, resuming, trunk
+from going_modular.training.metrics import Best, Evaluation, History, Predictions, count_correct
+from going_modular.training.reporting import epoch_line, progress_bar, say
+from going_modular.utils import autocast, model_to_device, pick_device, pick_precision, to_device
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # a module of torch.nn, or any such function
 
 # The weight of an auxiliary head's loss (Inception v3, GoogLeNet) beside that of the main head.
 AUXILIARY_WEIGHT = 0.4
-
-
-class History(dict):
-    """What `train` measured: a dict of lists with one entry an epoch, and `best_epoch`.
-
-    The keys: train_loss, train_acc, lr, seconds, and val_loss, val_acc for the loader that is
-    looked at after every epoch. Losses and accuracies are means over examples.
-    """
-
-    best_epoch: int | None = None  # counted from 1
-
-    def __missing__(self, key: str) -> list[float]:
-        # Many notebooks call the validation set "test"; their keys still find it.
-        if key in ("test_loss", "test_acc"):
-            return self[key.replace("test", "val")]
-        raise KeyError(key)
-
-
-class Predictions(NamedTuple):
-    """Logits (N, classes) and labels (N,), float32 and int64 on the CPU, in the loader's order."""
-
-    logits: Tensor
-    labels: Tensor
-
-    @property
-    def probabilities(self) -> Tensor:
-        return self.logits.softmax(dim=1)
-
-    @property
-    def predicted(self) -> Tensor:
-        return self.logits.argmax(dim=1)
-
-    @property
-    def correct(self) -> int:
-        return int((self.predicted == self.labels).sum())
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / len(self.labels)
 
 
 # --- one epoch -----------------------------------------------------------------------------------
@@ -84,7 +34,7 @@ class Predictions(NamedTuple):
 def train_step(
     model: nn.Module,
     dataloader: DataLoader,
-    loss_fn: nn.Module,
+    loss_fn: LossFunction,
     optimizer: Optimizer,
     device: torch.device | str,
     *,
@@ -97,56 +47,83 @@ def train_step(
 ) -> tuple[float, float]:
     """Train for one epoch; return loss and accuracy, averaged over the examples seen.
 
-    `scheduler` is stepped after every batch; `max_grad_norm` clips the gradients' joint norm;
-    `scaler` carries float16's loss scale from one epoch to the next.
-    Raises FloatingPointError when the loss is no longer a finite number.
+    `scheduler` is stepped after every step of the optimizer; `max_grad_norm` clips the gradients'
+    joint norm; `scaler` carries float16's loss scale from one epoch to the next.
+
+    Raises FloatingPointError, before it reaches the weights, when the loss or a gradient is no
+    longer a finite number; in float16, where the scaler then leaves the step out, when no step is
+    left. Raises ValueError for labels, a loss or an optimizer that do not fit the model.
     """
     dtype = dtype or pick_precision(device)
-    cutting.set_train_mode(model)
     scaler = scaler or _scaler(device, dtype)
-    loss_sum, correct, examples = 0.0, 0, 0
-    batches = _bar(processes.share(dataloader), f"epoch {epoch}", progress)
-    for number, (images, labels) in enumerate(batches, start=1):
+    checks.check_optimizer(optimizer, model, loss_fn)
+    cutting.set_train_mode(model)
+    total_loss, total_correct, examples, steps = 0.0, 0, 0, 0
+    batches = progress_bar(processes.share(dataloader), f"epoch {epoch}", progress)
+    for batch, (images, labels) in enumerate(batches, start=1):
         images, labels = to_device(images, device), to_device(labels, device)
         with autocast(device, dtype):
-            outputs = model(images)
+            outputs = model(images) if len(labels) > 1 else _outputs_of_one(model, images, batch)
+            if outputs is None:
+                continue
             loss = _loss(outputs, labels, loss_fn)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"The loss became {loss.item()} in epoch {epoch}, batch {number}, at "
-                f"learning rate {_largest_lr(optimizer):g}: try a smaller one, or clip the "
-                "gradients."
-            )
-
         optimizer.zero_grad()
         scaler.scale(loss).backward()
-        if max_grad_norm is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        if scheduler is not None:
-            scheduler.step()
+        scaler.unscale_(optimizer)
+        norm = _clip(model, max_grad_norm)
+        correct = count_correct(_main(outputs), labels)
+        # In one go: a GPU is waited for once a batch.
+        loss, norm, correct = torch.stack([loss.detach(), norm, correct]).tolist()
 
-        loss_sum += loss.item() * len(labels)
-        correct += int((_main(outputs).argmax(dim=1) == labels).sum())
+        overflows = scaler.is_enabled() and not math.isfinite(norm)
+        if not math.isfinite(loss) or not (math.isfinite(norm) or overflows):
+            raise FloatingPointError(
+                f"The loss became {loss} and its gradient's norm {norm} in epoch {epoch}, batch "
+                f"{batch}, at learning rate {_largest_lr(optimizer):g}: try a smaller one, or clip "
+                "the gradients."
+            )
+        scaler.step(optimizer)  # unless the gradients overflow, which a smaller scale may mend
+        scaler.update()
+        if not overflows:
+            steps += 1
+            if scheduler is not None:
+                scheduler.step()
+        total_loss += loss * len(labels)
+        total_correct += correct
         examples += len(labels)
-    loss_sum, correct, examples = processes.all_reduce(loss_sum, correct, examples)
-    return loss_sum / examples, correct / examples
+    total_loss, total_correct, examples = processes.all_reduce(total_loss, total_correct, examples)
+    checks.check_steps(steps, examples, epoch, scaler.get_scale())
+    return total_loss / examples, total_correct / examples
 
 
 def test_step(
     model: nn.Module,
     dataloader: DataLoader,
-    loss_fn: nn.Module,
+    loss_fn: LossFunction,
     device: torch.device | str,
     *,
     dtype: torch.dtype | None = None,
 ) -> tuple[float, float]:
     """Measure loss and accuracy, averaged over all examples, without training."""
+    result = evaluate(model, dataloader, device, loss_fn, dtype=dtype)
+    return result.loss, result.accuracy
+
+
+def evaluate(
+    model: nn.Module,
+    dataloader: DataLoader,
+    device: torch.device | str | None = None,
+    loss_fn: LossFunction | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Evaluation:
+    """Measure a model on all examples of `dataloader`; the loss is cross-entropy by default."""
+    device = device or next(model.parameters()).device
     predictions = predict(model, dataloader, device, dtype=dtype)
-    loss = loss_fn(predictions.logits.to(device), predictions.labels.to(device))
-    return loss.item(), predictions.accuracy
+    with torch.inference_mode():
+        logits, labels = (tensor.to(device) for tensor in predictions)
+        loss = _loss(logits, labels, loss_fn or nn.CrossEntropyLoss())
+    return Evaluation(loss.item(), predictions.correct, len(labels))
 
 
 def predict(
@@ -159,15 +136,15 @@ def predict(
     """Run the model in eval mode over all batches and return its logits beside the labels."""
     device = device or next(model.parameters()).device
     dtype = dtype or pick_precision(device)
-    ready = model.eval()
-    if torch.device(device).type == "cpu":  # elsewhere, tracing may take longer than it saves
-        ready = folding.ready(model, dtype)
+    model.eval()
     logits, labels = [], []
     with torch.inference_mode(), autocast(device, dtype):
         for images, batch_labels in processes.share(dataloader):
-            outputs = _main(ready(to_device(images, device))).float().cpu()
+            outputs = _main(model(to_device(images, device))).float().cpu()
             logits.append(processes.gather(outputs))
             labels.append(processes.gather(batch_labels))
+    if not labels:
+        raise ValueError(checks.NO_BATCH)
     return Predictions(torch.cat(logits), torch.cat(labels))
 
 
@@ -181,41 +158,14 @@ def extract_features(
     """Run the frozen part of `model` once over the data; return what its trainable part takes in.
 
     The features, (N, ...) in float32, and labels (N,) are in the data set's own order. Raises
-    cutting.CannotSplit where no part of the model is frozen, or the pictures are augmented.
+    cutting.CannotCut where no part of the model is frozen, or the images are augmented.
     """
     device = torch.device(device or next(model.parameters()).device)
     model_to_device(model, device)
-    trunk = cutting.split(model, training=False).trunk
-    outputs = cutting.run_trunk(trunk, dataloader, device, dtype or pick_precision(device)).dataset
+    frozen = cutting.cut(model, training=False).trunk
+    outputs = trunk.run_trunk(frozen, dataloader, device, dtype or pick_precision(device)).dataset
     values, labels = outputs[range(len(outputs))]
     return TensorDataset(*(value.float() for value in values), labels)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One loader's result: mean loss, and `correct` of `total` examples."""
-
-    loss: float
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total
-
-
-def evaluate(
-    model: nn.Module,
-    dataloader: DataLoader,
-    device: torch.device | str | None = None,
-    loss_fn: nn.Module | None = None,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Evaluation:
-    """Measure a model on all examples of `dataloader`; the loss is cross-entropy by default."""
-    predictions = predict(model, dataloader, device, dtype=dtype)
-    loss = (loss_fn or nn.CrossEntropyLoss())(predictions.logits, predictions.labels)
-    return Evaluation(loss.item(), predictions.correct, len(predictions.labels))
 
 
 # --- all epochs ----------------------------------------------------------------------------------
@@ -226,18 +176,18 @@ def train(
     train_dataloader: DataLoader,
     val_dataloader: DataLoader | None = None,
     optimizer: Optimizer | None = None,
-    loss_fn: nn.Module | None = None,
+    loss_fn: LossFunction | None = None,
     epochs: int = 5,
     device: torch.device | str | None = None,
     *,
     test_dataloader: DataLoader | None = None,
     scheduler: LRScheduler | None = None,
-    step_per_batch: bool | None = None,
     max_grad_norm: float | None = None,
     keep_best: str | None = None,
     patience: int | None = None,
     cache_frozen: bool = False,
-    checkpoint: str | Path | None = None,
+    resume_from: str | Path | None = None,
+    after_epoch: Callable[[int, nn.Module, History], None] | None = None,
     dtype: torch.dtype | None = None,
     verbose: bool = True,
 ) -> History:
@@ -247,108 +197,73 @@ def train(
     test_acc: a loader that is looked at after every epoch is a validation set, whatever it is
     called, and its accuracy is no longer an honest estimate once a choice was made by it.
 
-    `scheduler` is stepped once an epoch, or after every batch where `step_per_batch` is True (the
-    default for OneCycleLR, CyclicLR and `warmup_cosine`).
+    `scheduler` is stepped once an epoch, or once a batch where it has `total_steps`, as OneCycleLR
+    and `warmup_cosine` do, or is a CyclicLR.
     `keep_best` ("loss" or "acc") ends with the weights of the best epoch on the validation set;
     `patience` stops after that many epochs without an improvement.
     `cache_frozen` runs the frozen part of the model once over the data instead of in every epoch,
     where that is exact; where it is not, it says why and trains as usual.
-    `checkpoint` is a file that follows the run: after an interruption the same call goes on from
-    the last finished epoch, as if nothing had happened.
+    `resume_from` is a file that follows the run, epoch by epoch: after an interruption the same
+    call goes on from it, as if nothing had happened.
     `dtype` is the precision; by default what `utils.pick_precision` chooses for the device.
+    `after_epoch` is called with each epoch's number, the model and the history so far:
 
-    Raises FloatingPointError when the loss is no longer a finite number, and ValueError for
-    options that contradict each other, or the run that `checkpoint` is of.
+        writer = torch.utils.tensorboard.SummaryWriter()
+        after_epoch=lambda epoch, _, h: writer.add_scalar("val_acc", h["val_acc"][-1], epoch)
+
+    Raises FloatingPointError where `train_step` does, or where no epoch's validation loss is a
+    finite number that `keep_best` could go by, and ValueError for options that contradict each
+    other, or the run that `resume_from` is of.
     """
-    watched, prefix = _watched_loader(val_dataloader, test_dataloader)
-    if optimizer is None:
-        raise ValueError("train needs an optimizer, such as torch.optim.Adam(parameters, lr=1e-3).")
-    if (keep_best or patience) and watched is None:
-        raise ValueError("keep_best and patience need a val_dataloader to judge the epochs by.")
+    watched, prefix = checks.watched_loader(val_dataloader, test_dataloader)
+    checks.check_best(watched, keep_best, patience)
     loss_fn = loss_fn or nn.CrossEntropyLoss()
+    checks.check_optimizer(optimizer, model, loss_fn)
+    per_batch = checks.is_stepped_per_batch(scheduler, optimizer, train_dataloader, epochs)
     device = torch.device(device or pick_device())
     dtype = dtype or pick_precision(device)
     model_to_device(model, device)
-    if step_per_batch is None:
-        step_per_batch = _is_stepped_per_batch(scheduler)
-    if step_per_batch:
-        _check_total_steps(scheduler, epochs * len(train_dataloader))
-
-    about = {}
-    if checkpoint is not None:
-        about = {
-            "scheduler": type(scheduler).__name__,
-            "precision": dtype,
-            "number of epochs": epochs if step_per_batch else "not fixed",
-            "keep_best": keep_best,
-            "patience": patience,
-            "max_grad_norm": max_grad_norm,
-        } | resuming.describe(model, optimizer, loss_fn, train_dataloader, watched)
-    part, eval_part = model, model
+    history, best, scaler = History(), Best(keep_best), _scaler(device, dtype)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    parts |= {"history": history, "best": best}
+    about = {"scheduler": type(scheduler).__name__, "precision": dtype, "keep_best": keep_best}
+    about |= {"patience": patience, "max_grad_norm": max_grad_norm}
+    about |= {"number of epochs": epochs} if per_batch else {}
+    if resume_from is not None:
+        about |= resuming.describe(model, optimizer, loss_fn, train_dataloader, watched)
+    part = eval_part = model
     if cache_frozen:
-        try:
-            part, eval_part, train_dataloader, watched = _run_frozen_once(
-                model, train_dataloader, watched, device, dtype, verbose
-            )
-        except cutting.CannotSplit as reason:
-            _say(f"Nothing to do only once: {reason}. The plain loop runs.", verbose)
+        part, eval_part, train_dataloader, watched = trunk.run_once(
+            model, train_dataloader, watched, device, dtype, verbose
+        )
+    options = {"scheduler": scheduler if per_batch else None, "max_grad_norm": max_grad_norm}
+    options |= {"dtype": dtype, "scaler": scaler, "progress": verbose}
 
-    history = History(train_loss=[], train_acc=[])
-    if watched is not None:
-        history |= {f"{prefix}_loss": [], f"{prefix}_acc": []}
-    history |= {"lr": [], "seconds": []}
-    best = _Best(keep_best or "loss")
-    scaler = _scaler(device, dtype)
-    changing = {
-        "model": model,
-        "optimizer": optimizer,
-        "scheduler": scheduler,
-        "scaler": scaler,
-        "history": history,
-        "best": best,
-    }
-    with resuming.follow(checkpoint, changing, about, train_dataloader.generator) as run:
-        _say(run.greeting(epochs), verbose)
-        part = processes.parallel(part)
-        train_dataloader = processes.share(train_dataloader)
+    with resuming.follow(resume_from, parts, about, generator=train_dataloader.generator) as run:
+        say(run.greeting(epochs), verbose)
+        part, train_dataloader = processes.parallel(part), processes.share(train_dataloader)
         for epoch in run.epochs(epochs):
             if patience and epoch - 1 - best.epoch >= patience:
-                _say(f"No improvement for {patience} epochs: stopping.", verbose)
+                say(f"No improvement for {patience} epochs: stopping.", verbose)
                 break
-            start, lr, result = time.perf_counter(), _largest_lr(optimizer), {}
-            result["train_loss"], result["train_acc"] = train_step(
-                part,
-                train_dataloader,
-                loss_fn,
-                optimizer,
-                device,
-                scheduler=scheduler if step_per_batch else None,
-                max_grad_norm=max_grad_norm,
-                dtype=dtype,
-                scaler=scaler,
-                epoch=epoch,
-                progress=verbose,
+            start, lr = time.perf_counter(), _largest_lr(optimizer)
+            loss, accuracy = train_step(
+                part, train_dataloader, loss_fn, optimizer, device, epoch=epoch, **options
             )
+            row = {"train_loss": loss, "train_acc": accuracy}
             if watched is not None:
-                result[f"{prefix}_loss"], result[f"{prefix}_acc"] = test_step(
-                    eval_part, watched, loss_fn, device, dtype=dtype
-                )
-            if scheduler is not None and not step_per_batch:
-                _step_epoch(scheduler, result.get(f"{prefix}_loss", result["train_loss"]))
-
-            result |= {"lr": lr, "seconds": time.perf_counter() - start}
-            for key, value in result.items():
-                history[key].append(value)
-            _say(_line(epoch, epochs, result), verbose)
-            if watched is not None:
-                best.update(epoch, result, prefix, model if keep_best else None)
-
-    model.eval()
-    if watched is not None:
-        history.best_epoch = best.epoch
-    if keep_best:
-        model.load_state_dict(best.state, strict=False)  # what is frozen is as it was
-        _say(f"Kept the weights of epoch {best.epoch}.", verbose)
+                loss, accuracy = test_step(eval_part, watched, loss_fn, device, dtype=dtype)
+                row |= {f"{prefix}_loss": loss, f"{prefix}_acc": accuracy}
+                best.update(epoch, loss, accuracy, model)
+            if not per_batch:
+                _step_epoch(scheduler, loss, accuracy)
+            row |= {"lr": lr, "seconds": time.perf_counter() - start}
+            for key, value in row.items():
+                history.setdefault(key, []).append(value)
+            say(epoch_line(epoch, epochs, row), verbose)
+            if after_epoch is not None:
+                after_epoch(epoch, model, history)
+    _finish(model, history, best, verbose)
     return history
 
 
@@ -374,148 +289,70 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0)
 # --- helpers -------------------------------------------------------------------------------------
 
 
-class _Best:
-    """The best epoch so far by validation loss or accuracy, and the weights it ended with."""
-
-    def __init__(self, quantity: str) -> None:
-        if quantity not in ("loss", "acc"):
-            raise ValueError(f'keep_best={quantity!r}: use "loss" or "acc".')
-        self.quantity, self.score, self.epoch, self.state = quantity, -math.inf, 0, {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return vars(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-
-    def update(
-        self, epoch: int, result: dict[str, float], prefix: str, model: nn.Module | None
-    ) -> None:
-        value = result[f"{prefix}_{self.quantity}"]
-        score = -value if self.quantity == "loss" else value
-        if score > self.score:
-            self.score, self.epoch = score, epoch
-            if model is not None:
-                self.state = copy.deepcopy(cutting.trained_state(model))
-
-
-def _watched_loader(
-    val_dataloader: DataLoader | None, test_dataloader: DataLoader | None
-) -> tuple[DataLoader | None, str]:
-    if test_dataloader is None:
-        return val_dataloader, "val"
-    if val_dataloader is not None:
-        raise ValueError(
-            "train looks at one loader after every epoch: give val_dataloader, and keep the test "
-            "set for one call of evaluate() at the very end."
-        )
-    warnings.warn(
-        "test_dataloader is looked at after every epoch, which makes it a validation set: choose "
-        "by it, but keep other pictures for the final test.",
-        stacklevel=3,
-    )
-    return test_dataloader, "test"
-
-
-def _run_frozen_once(
-    model: nn.Module,
-    train_dataloader: DataLoader,
-    watched: DataLoader | None,
-    device: torch.device,
-    dtype: torch.dtype,
-    verbose: bool,
-) -> tuple[nn.Module, nn.Module, DataLoader, DataLoader | None]:
-    """Return what is left to train and to evaluate, and loaders of what the frozen part gave."""
-    start = time.perf_counter()
-
-    def run(trunk: nn.Module, dataloader: DataLoader) -> DataLoader:
-        return cutting.run_trunk(
-            trunk, dataloader, device, dtype, progress=lambda it: _bar(it, "frozen part", verbose)
-        )
-
-    split = cutting.split(model, training=False)
-    eval_tail = split.tail
-    if watched is not None:
-        watched = run(split.trunk, watched)
-    split = cutting.split(model, training=True)
-    train_dataloader = run(split.trunk, train_dataloader)
-    outputs = [loader.dataset for loader in (train_dataloader, watched) if loader is not None]
-    images = sum(map(len, outputs))
-    if all(output.reused for output in outputs):
-        done = f"The frozen part's outputs for {images} images are those of an earlier run"
-    else:
-        done = f"The frozen part ran once over {images} images"
-    files = "".join(f" Kept: {output.path}." for output in outputs if output.path)
-    _say(
-        f"{done} in {time.perf_counter() - start:.1f} s; the epochs below train the rest on its "
-        f"outputs.{files}",
-        verbose,
-    )
-    return split.tail, eval_tail, train_dataloader, watched
-
-
 def _scaler(device: torch.device | str, dtype: torch.dtype) -> torch.amp.GradScaler:
     """Return what keeps float16's small gradients from vanishing; idle in other formats."""
     return torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)
+
+
+def _outputs_of_one(model: nn.Module, images: Any, batch: int) -> Any:
+    """Return a model's outputs for one image, or None where a BatchNorm cannot train on it."""
+    before = copy.deepcopy(list(model.buffers()))
+    try:
+        return model(images)
+    except ValueError as error:
+        checks.check_batch_of_one(error, batch)
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)  # some BatchNorms may have counted the batch
+    return None
 
 
 def _main(outputs: Any) -> Tensor:
     return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
-def _loss(outputs: Any, labels: Tensor, loss_fn: nn.Module) -> Tensor:
+def _loss(outputs: Any, labels: Tensor, loss_fn: LossFunction) -> Tensor:
+    """Return the batch's mean loss, that of auxiliary heads added."""
+    if getattr(loss_fn, "reduction", "mean") not in ("mean", "batchmean"):
+        raise ValueError(f'The loss has reduction="{loss_fn.reduction}": use "mean".')
+    if isinstance(loss_fn, nn.Module):
+        loss_fn.to(labels.device)  # its class weights
     heads = [outputs] if isinstance(outputs, Tensor) else outputs
     logits, *auxiliary = (head for head in heads if head is not None)
     if not len(labels):  # another process has the last, small batch: no mean, but it takes part
         return sum(head.sum() for head in (logits, *auxiliary))
-    if not auxiliary:
-        return loss_fn(logits, labels)
-    return loss_fn(logits, labels) + AUXILIARY_WEIGHT * sum(
-        loss_fn(head, labels) for head in auxiliary
-    )
+    loss = loss_fn(logits, labels)
+    if loss.ndim:
+        raise ValueError(f"The loss has shape {tuple(loss.shape)}: it should be the batch's mean.")
+    return loss + AUXILIARY_WEIGHT * sum(loss_fn(head, labels) for head in auxiliary)
+
+
+def _clip(model: nn.Module, max_grad_norm: float | None) -> Tensor:
+    """Return the joint norm of all gradients, and scale them down to `max_grad_norm`."""
+    norm = nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)
+    if max_grad_norm is not None:
+        nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
+    return norm
 
 
 def _largest_lr(optimizer: Optimizer) -> float:
     return max(group["lr"] for group in optimizer.param_groups)
 
 
-def _is_stepped_per_batch(scheduler: LRScheduler | None) -> bool:
-    return isinstance(scheduler, (OneCycleLR, CyclicLR)) or hasattr(scheduler, "total_steps")
-
-
-def _check_total_steps(scheduler: LRScheduler | None, steps: int) -> None:
-    planned = getattr(scheduler, "total_steps", steps)
-    if planned != steps:
-        raise ValueError(
-            f"The {type(scheduler).__name__} was made for {planned} steps, but this run takes "
-            f"{steps} (epochs x batches an epoch)."
-        )
-
-
-def _step_epoch(scheduler: LRScheduler, loss: float) -> None:
+def _step_epoch(scheduler: LRScheduler | None, loss: float, accuracy: float) -> None:
     if isinstance(scheduler, ReduceLROnPlateau):
-        scheduler.step(loss)
-    else:
+        scheduler.step(accuracy if scheduler.mode == "max" else loss)
+    elif scheduler is not None:
         scheduler.step()
 
 
-def _line(epoch: int, epochs: int, result: dict[str, float]) -> str:
-    figures = "  ".join(
-        f"{key} {value:.4f}" for key, value in result.items() if key.endswith(("_loss", "_acc"))
-    )
-    return f"epoch {epoch}/{epochs}  {figures}  {result['seconds']:.1f} s"
-
-
-def _say(text: str, verbose: bool) -> None:
-    if text and verbose and processes.is_main():
-        print(text, flush=True)
-
-
-def _bar(dataloader: DataLoader, name: str, show: bool) -> Any:
-    """Wrap in a progress bar where somebody watches it."""
-    if not show or not is_watched():
-        return dataloader
-    # A generator: of a loader itself, tqdm.auto makes one iterator more than it uses, which draws
-    # from the loader's random numbers and starts its workers twice.
-    batches = (batch for batch in dataloader)
-    return tqdm(batches, desc=name, total=len(dataloader), leave=False, unit="batch")
+def _finish(model: nn.Module, history: History, best: Best, verbose: bool) -> None:
+    model.eval()
+    history.best_epoch = best.epoch or None
+    if best.quantity and history:
+        if not best.epoch:
+            raise FloatingPointError(
+                "keep_best has nothing to keep: the validation loss was a finite number in no "
+                "epoch. Look at the model's outputs in eval mode."
+            )
+        model.load_state_dict(best.weights, strict=False)  # what is frozen is as it was
+        say(f"Kept the weights of epoch {best.epoch}.", verbose)

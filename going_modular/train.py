@@ -256,7 +256,7 @@ def _fit(
         keep_best="loss" if options.keep_best else None,
         patience=options.patience,
         cache_frozen=some_frozen and not options.no_cache and not options.augment,
-        checkpoint=state,
+        resume_from=state,
     )
 
 

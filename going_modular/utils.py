@@ -24,8 +24,6 @@ from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from going_modular import depthwise
-
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # --- seeds, device, precision --------------------------------------------------------------------
@@ -91,16 +89,9 @@ def _cpu_has_bfloat16() -> bool:
     return bool(has and has())
 
 
-@contextlib.contextmanager
-def autocast(device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
+def autocast(device: torch.device | str, dtype: torch.dtype) -> torch.autocast:
     """Run matrix products and convolutions in `dtype`; the rest stays in float32."""
-    kind = torch.device(device).type
-    with torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
-        if kind == "cpu" and torch.is_grad_enabled():
-            with depthwise.FasterOnCPU():
-                yield
-        else:
-            yield
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
 def to_device(data: Any, device: torch.device | str) -> Any:

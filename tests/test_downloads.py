@@ -392,7 +392,7 @@ def test_a_folder_that_is_there_is_used_as_it_is(server, ants_and_bees, data):
 
 def test_sets_lie_in_the_checkout_or_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("GOING_MODULAR_DATA")
-    assert downloads.data_folder() == Path(__file__).resolve().parent.parent / "data"
+    assert downloads.download_folder() == Path(__file__).resolve().parent.parent / "data"
     installed = tmp_path / "site-packages" / "going_modular" / "pictures" / "downloads.py"
     monkeypatch.setattr(downloads, "__file__", str(installed))
-    assert downloads.data_folder() == Path(pooch.os_cache("going_modular"))
+    assert downloads.download_folder() == Path(pooch.os_cache("going_modular"))

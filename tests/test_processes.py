@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine, train, utils
+from going_modular.model_builder import load_model
 from going_modular.training import cutting, processes
 from going_modular.training.run_folder import MODEL
 
@@ -169,18 +169,18 @@ def test_several_processes_give_what_one_gives(runs, count, scenario):
         assert result["best"] == expected["best"]
 
 
-def checkpointed_fit(path, fails_at=0):
-    return fit(checkpoint=path, fails_at=fails_at)
+def resumable_fit(path, fails_at=0):
+    return fit(resume_from=path, fails_at=fails_at)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1)])
 def test_a_run_goes_on_with_as_many_processes_or_others(runs, before, after, tmp_path):
     path = tmp_path / "run.pt"
-    failed = launch(before, checkpointed_fit, path, 7)  # in the second epoch
+    failed = launch(before, resumable_fit, path, 7)  # in the second epoch
     assert "RuntimeError('stopped')" in failed
     assert torch.load(path, weights_only=True)["epoch"] == 2
     expected = runs[1][0]["full"]
-    for result in launch(after, checkpointed_fit, path):
+    for result in launch(after, resumable_fit, path):
         assert result["history"] == pytest.approx(expected["history"], abs=1e-6)
         assert result["weights"] == pytest.approx(expected["weights"], abs=1e-6)
 
@@ -279,7 +279,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(photo_folder, tmp_path, mo
     assert "going on with epoch" in result.stdout
     assert result.stdout.count("saved      ") == 1  # one process prints and writes
     assert not list((tmp_path / "two").glob("resume*"))
-    one, two = (load_file(tmp_path / name / MODEL) for name in ("one", "two"))
+    one, two = (load_model(tmp_path / name / MODEL)[0].state_dict() for name in ("one", "two"))
     assert max((two[name] - value).abs().max() for name, value in one.items()) < 1e-5
     rows = [(tmp_path / n / "history.csv").read_text().splitlines()[1:] for n in ("one", "two")]
     for one, two in zip(*rows, strict=True):

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.datasets import ImageFolder
 
-from going_modular import data_setup, engine, train, utils
+from going_modular import data_setup, engine, model_builder, train, utils
 from going_modular.training import resuming, run_folder
 
 # A server that has imported everything forks processes in milliseconds; Windows has none.
@@ -87,7 +86,7 @@ def cell(path, stop=0, augment=False, schedule=None, lr=0.05, freeze=False, **op
         epochs=options.pop("epochs", 4),
         device="cpu",
         scheduler=schedule(optimizer) if schedule else None,
-        checkpoint=path,
+        resume_from=path,
         verbose=False,
         **options,
     )
@@ -285,7 +284,7 @@ def command(folder, out, *options):
 def result(out):
     with (out / "history.csv").open() as file:
         history = [{**row, "seconds": ""} for row in csv.DictReader(file)]
-    return history, load_file(out / run_folder.MODEL)
+    return history, model_builder.load_model(out / run_folder.MODEL)[0].state_dict()
 
 
 def _run(arguments, cache, log):

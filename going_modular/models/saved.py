@@ -136,7 +136,7 @@ def load(
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             description = _read(header.get(ENTRY))
-            weights = {key: file.get_tensor(key) for key in file.keys()}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # mapped into memory
             if header.get("crc32") != _checksum(header[ENTRY], weights):
                 raise ValueError("is damaged: its checksum is another. Copy it here again.")
             model = _build(description, build, weights, head)
@@ -265,15 +265,11 @@ def _plain(value: Any) -> Any:
 # --- what a description may hold ------------------------------------------------------------------
 
 
-def _broken_rules(description: Any) -> Iterable[tuple[str, str]]:
-    """Yield the keys whose values nobody could use or ask for absurd amounts of memory."""
+def _broken_rules(description: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the keys with values that nobody could use, or of absurd size, and what is right."""
     for key, (is_right, rule) in RULES.items():
         if not is_right(description.get(key)):
             yield key, rule
-
-
-def _is_format(value: Any) -> bool:
-    return type(value) is int and value == FORMAT
 
 
 def _is_name(value: Any) -> bool:
@@ -308,12 +304,9 @@ def _is_transform(value: Any) -> bool:
 
 
 RULES = {
-    "format": (_is_format, str(FORMAT)),
+    "format": (lambda value: value == FORMAT, str(FORMAT)),
     "architecture": (_is_name, "a network's name"),
-    "config": (
-        _by_name(_is_setting),
-        f"texts and numbers up to {LARGEST_SIZE}, by name",
-    ),
+    "config": (_by_name(_is_setting), f"texts and numbers up to {LARGEST_SIZE}, by name"),
     "class_names": (_are_class_names, f"two names or more, of at most {LONGEST_NAME} letters"),
     "transform": (_is_transform, "the preprocessing of pretrained weights"),
     "metrics": (_by_name(lambda value: isinstance(value, int | float)), "numbers by name"),

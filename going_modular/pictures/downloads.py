@@ -82,12 +82,12 @@ DATA_SETS = {  # addresses and checksums are torchvision's; for the two zips non
 def prepare(name: str) -> Path:
     """Return the folder of a data set in `DATA_SETS`; download it and put it in order, if need be.
 
-    It lies in `data_folder()`, and one that is there is used as it is. A new one appears whole or
-    not at all: until then everything is in a hidden folder beside it, where a later run finds the
+    It lies in `download_folder()`, and one that is there is used as it is. A new one appears whole
+    or not at all: until then everything is in a hidden folder beside it, where a later run finds the
     files that have arrived. Raises ConnectionError where one cannot be had and ValueError where one
     is broken, saying what to do by hand.
     """
-    data_set, root = DATA_SETS[name], data_folder()
+    data_set, root = DATA_SETS[name], download_folder()
     folder, work = root / name, root / f".{name}"
     if folder.is_dir() and not work.is_dir():
         return folder
@@ -109,7 +109,7 @@ def prepare(name: str) -> Path:
     return folder
 
 
-def data_folder() -> Path:
+def download_folder() -> Path:
     """Return where data sets are kept: GOING_MODULAR_DATA, `data` in a checkout, or the cache."""
     checkout = Path(__file__).resolve().parents[2]
     is_checkout = (checkout / "pyproject.toml").is_file()

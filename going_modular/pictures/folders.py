@@ -64,9 +64,10 @@ def files(root: Path) -> Iterator[tuple[str, Path]]:
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, in the order of their names, each real folder's once.
 
-    Links to folders could lead back up, or to one another in more ways than can be counted.
+    Links to folders could lead to one another in more ways than can be counted, or back up, where
+    the other classes are.
     """
-    ahead, seen = [folder], set()
+    ahead, seen = [folder], {folder.parent.resolve(), *folder.resolve().parents}
     while ahead:
         path = ahead.pop()
         if not path.is_dir():
@@ -86,10 +87,11 @@ def find_class_names(root: Path) -> list[str]:
     found = subfolders(root)
     names = sorted({normalized(path.name) for path in found})
     for path in found:
-        inside = {split for split, _ in map(_role, subfolders(path)) if split}
-        if "train" in inside and len(inside) > 1:
+        inside = [inner for inner in visible(path) if not is_image(inner) and inner.is_dir()]
+        splits = {split for split, _ in map(_role, inside) if split}
+        if "train" in splits and len(splits) > 1:
             raise ValueError(
-                f"{printable(path)} holds splits ({', '.join(sorted(inside))}): did you mean that "
+                f"{printable(path)} holds splits ({', '.join(sorted(splits))}): did you mean that "
                 f"folder? If it is a class, put it into the splits: train/{printable(path.name)}"
             )
     if len(names) > 1:
@@ -99,7 +101,10 @@ def find_class_names(root: Path) -> list[str]:
             f"{printable(root)} holds no class folders: put the images of each class into a "
             "folder of its own, named like the class"
         )
-    hint = f", or did you mean {printable(found[0])}?" if subfolders(found[0]) else ""
+    inner = found[0]
+    while len(inside := subfolders(inner)) == 1:
+        (inner,) = inside
+    hint = f", or did you mean {printable(inner)}?" if inside else ""
     raise ValueError(
         f"{printable(root)} holds one class folder only, {printable(names[0])!r}: there is nothing "
         f"to tell apart. Add a folder for a second class{hint}"

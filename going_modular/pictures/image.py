@@ -56,9 +56,14 @@ OTHERS = {  # what else is found under an image's name
 class ImageError(ValueError):
     """A file is no image that is read; `reason` says why in a few words, without its name."""
 
-    def __init__(self, path: str | Path, reason: str, advice: str = ""):
-        super().__init__(f"{printable(path)} cannot be read as an image: {reason}{advice}")
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)  # alone, as a DataLoader's worker hands errors on
         self.reason = reason
+
+
+def _error(path: str | Path, reason: str, advice: str = "") -> ImageError:
+    message = f"{printable(path)} cannot be read as an image: {reason}{advice}"
+    return ImageError(message, reason)
 
 
 def load_image(path: str | Path) -> Image.Image:
@@ -76,14 +81,24 @@ def load_image(path: str | Path) -> Image.Image:
         pattern = ": a pattern that stands for no file" if re.search(r"[*?[]", str(path)) else ""
         raise FileNotFoundError(f"{printable(path)}: no such file{pattern}") from None
     except (Unsupported, Image.DecompressionBombError) as error:
-        raise ImageError(path, one_line(error)) from error
+        raise _error(path, one_line(error)) from error
     except MemoryError as error:
-        raise ImageError(path, "not enough memory: make it smaller") from error
+        raise _error(path, "not enough memory: make it smaller") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
         if getattr(error, "strerror", None):
-            raise ImageError(path, error.strerror) from error
+            raise _error(path, error.strerror) from error
         advice = ". It is damaged; if a viewer can show it all the same, save it there as PNG"
-        raise ImageError(path, one_line(error), advice) from error
+        raise _error(path, one_line(error), advice) from error
+
+
+def try_load(path: str | Path) -> tuple[Image.Image | None, str]:
+    """Return what `load_image` does and "", or None and in a few words why it cannot be read."""
+    try:
+        return load_image(path), ""
+    except FileNotFoundError:
+        return None, "no such file"
+    except ImageError as error:
+        return None, error.reason
 
 
 def is_readable(path: str | Path) -> bool:

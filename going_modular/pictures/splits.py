@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from going_modular import utils
 from going_modular.pictures import folders
-from going_modular.pictures.image import EXTENSIONS, ImageError, hash_file, load_image
+from going_modular.pictures.image import EXTENSIONS, hash_file, try_load
 from going_modular.utils import printable
 
 Sample = tuple[Path, int]
@@ -89,13 +89,8 @@ def _check(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Path, str]
 
 
 def _check_one(path: Path) -> tuple[str, str]:
-    try:
-        load_image(path)
-        return hash_file(path), ""
-    except FileNotFoundError:
-        return "", "no such file"
-    except ImageError as error:
-        return "", error.reason
+    image, reason = try_load(path)
+    return (hash_file(path) if image else ""), reason
 
 
 def carve(

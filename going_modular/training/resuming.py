@@ -62,7 +62,7 @@ def describe(
 def _content(dataset: Dataset) -> str | None:
     """Return a hash of all examples in their order; None where their number must do."""
     if hasattr(dataset, "fingerprint"):
-        return dataset.fingerprint() or dataset.content_key()
+        return dataset.fingerprint() or dataset.content_key()  # where a transform cannot be told
     if isinstance(dataset, TensorDataset):
         return _digest(map(_bytes, dataset.tensors))
     if isinstance(dataset, DatasetFolder):  # of torchvision, and its ImageFolder
@@ -95,9 +95,8 @@ def follow(
     """Bring `parts` to where an interrupted run left them in `path`; save them after each epoch.
 
     Each of them has a state_dict, or is a dict, or None. `generator` is the one that shuffles.
-    On one process the result is that of an uninterrupted run, bit for bit, as long as no random
-    numbers are drawn in workers that outlive an epoch (`persistent_workers`). Without a `path`
-    nothing is saved.
+    On one process the result is that of an uninterrupted run, bit for bit; not so with
+    `persistent_workers`, whose random numbers nobody sees. Without a `path` nothing is saved.
 
     Raises ValueError where `about`, which says what the run is, differs from what it was, or where
     the file holds no resume state; OSError where another live run uses it, or the disk is full.
@@ -191,10 +190,10 @@ class Run:
             with replacing(self.path) as temporary:
                 torch.save(state, temporary)
         except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
-            kept = "the one before is still there" if self.path.exists() else "there was none yet"
+            kept = "; the one before is still there" if self.path.exists() else ""
             raise OSError(
                 f"the resume state cannot be written to {printable(self.path)} "
-                f"({one_line(error)}); {kept}: run it again when there is room"
+                f"({one_line(error)}): is the disk full?{kept}"
             ) from error
 
 

@@ -18,7 +18,7 @@
 # asks what that would cost with 64.
 #
 # **You will**
-# - split a batch over processes so that the training stays the same, number for number;
+# - split a batch over processes so that, dropout aside, training stays the same, number for number;
 # - measure what is exchanged, and predict the speed of machines that you do not have;
 # - read data that no disk holds, and know when to reach for a larger tool.
 #
@@ -27,7 +27,6 @@
 # **Time** about a minute and a half on a 2-core CPU. Two processes on two cores: the same results, not twice the speed.
 
 # %%
-import csv
 import io
 import json
 import os
@@ -114,8 +113,9 @@ assert apart(0.7 * seven + 0.3 * three, whole) > 0.01
 
 # %% [markdown]
 # No: each part is normalised by its own mean and variance. Where BatchNorm trains, the processes
-# must also exchange its sums (**synchronised BatchNorm**); dropout must draw one mask for the whole
-# batch. A frozen BatchNorm has nothing to exchange.
+# must also exchange its sums (**synchronised BatchNorm**). A frozen BatchNorm has nothing to
+# exchange. Nor has dropout: each process draws masks of its own, as good as those of one process,
+# but not the same.
 #
 # ## What is exchanged
 #
@@ -186,21 +186,41 @@ for last, number in exchanged.items():
 #
 # ## The same history
 #
-# The command line knows torchrun; one process needs none. `--batch-size` is the batch of all processes together, so the
-# recipe does not change with their number. The last block trains, BatchNorm and dropout included;
-# each process runs the frozen blocks over its share of the pictures, once.
+# `process_group()` joins the processes that torchrun has started; the rest is the training of
+# notebook 03. The batch is that of all processes together, so the recipe does not change with their
+# number. Dropout is off, for the comparison. Each process runs the frozen blocks over its share of
+# the pictures, once.
+
+# %%
+(work / "fit.py").write_text('''
+import json, sys, torch
+from going_modular import data_setup, engine, model_builder, utils
+from going_modular.training import processes
+
+with processes.process_group():
+    utils.seed_everything(42)
+    splits = data_setup.load("charts")
+    transform = data_setup.create_transform("efficientnet_lite0", size=48)
+    loaders = [data_setup.create_dataloader(splits.train, transform, shuffle=True, seed=42),
+               data_setup.create_dataloader(splits.val, transform)]
+    model = model_builder.create_model("efficientnet_lite0", 12)
+    for module in model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0  # of dropout and stochastic depth
+    groups = model_builder.parameter_groups(model_builder.unfreeze(model, int(sys.argv[1])), 2e-3)
+    history = engine.train(model, *loaders, torch.optim.AdamW(groups), epochs=2, device="cpu",
+                           cache_frozen=True, verbose=False)
+    if processes.is_main():
+        print(json.dumps(history))
+''')
+print("written:", work / "fit.py")
 
 
 # %%
 def history_of(processes, last=1):
-    """Train the last blocks in so many processes; return the history, a list for each column."""
-    out = work / f"{processes} processes, {last} blocks"
-    options = "--strategy partial --epochs 2 --size 48 --device cpu --workers 0".split()
-    options += ["--last", last, "--out", out]
-    launch(processes, "-m", "going_modular.train", *options)
-    with (out / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+    """Train the last blocks in so many processes; return the history."""
+    return json.loads(launch(processes, "fit.py", last))
+
 
 # %% [markdown]
 # **Predict:** one process, then two. By how much will the losses of each epoch differ?
@@ -508,8 +528,9 @@ assert means["at random"][0] > means["class by class"][0] + 0.2
 #
 # ## When something breaks
 #
-# Many machines for many hours: something will fail. `going_modular.train` writes its state as it
-# goes, and a run that was cut off goes on with the same result as one that was not:
+# Many machines for many hours: something will fail. `going_modular.train` knows torchrun, and writes
+# its state after every epoch: a run that was cut off goes on from the last one that was finished,
+# on one process to the same result as if nothing had happened:
 #
 # ```
 # torchrun --nproc-per-node 8 --max-restarts 3 -m going_modular.train --data photos --out runs/a

@@ -228,7 +228,7 @@ augment = data_setup.create_transform("efficientnet_lite0", size=128, augment=Tr
 few = splits.train.few(5)
 try:
     features_of(few, augment)
-except cutting.CannotSplit as reason:
+except cutting.CannotCut as reason:
     print("refused:", reason)
 
 # %% [markdown]

@@ -45,10 +45,9 @@ EXERCISES = sorted(path.stem for path in (SOURCES / "exercises").glob("*.py"))
 SETUP_TEXT = """\
 ## Setup
 
-The same cell opens every notebook. It takes the package `going_modular` from the checkout around
-the notebook, or the one that is installed. Where there is neither, as on Colab, it installs the
-package and keeps the PyTorch that is there. In an environment without pip, as uv makes them, first
-type in a terminal: `uv pip install "{package}"`"""
+The same cell opens every notebook. It finds the package `going_modular` around the notebook, or
+installed. Elsewhere, as on Colab, it installs it and keeps the PyTorch that is there. (No pip, as
+in uv's environments? Type `uv pip install "{package}"` in a terminal.)"""
 SETUP = """\
 import sys
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Time the plain loop that tutorials teach against the engine: `python tests/by_hand/benchmark.py --help`.
+"""Time the plain loop of tutorials against the engine: `python tests/by_hand/benchmark.py -h`.
 
 Run by hand, on a machine that does nothing else. Each measurement is a process of its own, so that
 its peak memory is its own; plain loop and engine take turns. Seconds run from the making of the
@@ -236,19 +236,19 @@ def _engine(model, train, val, transform, options) -> dict:
     import torch
 
     from going_modular import data_setup, engine
-    from going_modular.training import cutting
+    from going_modular.training import outputs, trunk
 
     if options.budget is not None:
-        cutting.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
+        outputs.memory_budget = data_setup.memory_budget = lambda: int(options.budget * 1e6)
     computed = []
-    run_trunk = cutting.run_trunk
+    run_trunk = trunk.run_trunk
 
     def noting(*arguments, **keywords):
         loader = run_trunk(*arguments, **keywords)
         computed.append(loader.dataset)
         return loader
 
-    cutting.run_trunk = noting
+    trunk.run_trunk = noting
     start = time.perf_counter()
     train_dataloader = data_setup.create_dataloader(
         train, transform, batch_size=BATCH_SIZE, shuffle=True
@@ -271,8 +271,8 @@ def _engine(model, train, val, transform, options) -> dict:
         "seconds": seconds,
         "correct": round(history["val_acc"][-1] * len(val)),
         "passes": options.epochs * (len(train) + len(val)),
-        "outputs_mb": sum(outputs.layout.rows_bytes for outputs in computed) / 1e6,
-        "where": "a file" if any(outputs.file for outputs in computed) else "memory",
+        "outputs_mb": sum(kept.rows.nbytes for kept in computed) / 1e6,
+        "where": "a file" if any(kept.path for kept in computed) else "memory",
     }
 
 

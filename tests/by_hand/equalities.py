@@ -4,8 +4,9 @@
     torchrun --nproc-per-node 2 tests/by_hand/equalities.py full two.pt
     python tests/by_hand/equalities.py compare one.pt two.pt
 
-Without dropout and stochastic depth, of which each process draws its own. In float64, since float32's rounding is no small matter to AdamW: a gradient that is zero but for
-its rounding moves a weight as far as any other.
+Without dropout and stochastic depth, for which each process draws numbers of its own. In float64,
+since float32's rounding is no small matter to AdamW: a gradient that is zero but for its rounding
+moves a weight as far as any other.
 """
 
 import sys

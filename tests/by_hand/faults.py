@@ -1,7 +1,7 @@
 """Do to real runs what happens to them in the world, and see that nothing is lost. By hand:
 
 python tests/by_hand/faults.py kills 50      kill -9 at random moments; go on; compare bit for bit
-python tests/by_hand/faults.py disk          no room for what is saved, at every size (not on Windows)
+python tests/by_hand/faults.py disk          no room for what is saved (not on Windows)
 python tests/by_hand/faults.py folders       read-only (not as root), in use, shared caches
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
+from going_modular.model_builder import load_model
 from going_modular.training.run_folder import MODEL, UNFINISHED
 
+ROOT = Path(__file__).parent.parent.parent
 TRAIN = [sys.executable, "-m", "going_modular.train"]
 SMALL = ["--epochs", "3", "--size", "32", "--batch-size", "8", "--device", "cpu"]
 # A child that is forked from here has everything imported and starts at once.
@@ -88,7 +88,7 @@ def photos(folder: Path) -> list[str]:
 
 def result(out: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
     rows = (out / "history.csv").read_text().splitlines()
-    weights = load_file(out / MODEL)
+    weights = load_model(out / MODEL)[0].state_dict()
     return [row.rpartition(",")[0] for row in rows], weights
 
 

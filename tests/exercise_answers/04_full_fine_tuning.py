@@ -102,7 +102,7 @@ WRONG = {
             "it is no copy",
         ),
         (LP_FT.replace("model_builder.unfreeze(model)\n", ""), "where it began"),
-        (LP_FT.replace(SECOND, ""), "was the second optimizer made after that"),
+        (LP_FT.replace(SECOND, ""), "make it after the last change to the model"),
         (LP_FT.replace("model_builder.freeze(model)\n", ""), "freeze it"),
         (
             "model_builder.freeze(model).train()\n"

@@ -136,7 +136,7 @@ RIGHT = {
         "return self.augment(picture)",
     ],
     5: [
-        "from going_modular import frozen\nfrozen.set_train_mode(model)",
+        "from going_modular.training import cutting\ncutting.set_train_mode(model)",
         "model.train()\nfor module in model.features.modules():\n    module.training = False",
     ],
 }
