@@ -130,11 +130,16 @@ def _changes(model: nn.Module, node: fx.Node) -> bool:
 
 def _is_random(module: nn.Module) -> bool:
     """Tell whether a module without parameters can give another output for the same input."""
+    return any(map(_varies, module.modules()))  # a Sequential may hold a dropout
+
+
+def _varies(module: nn.Module) -> bool:
     if isinstance(module, RANDOM_MODULES):
         return module.p > 0
     kind = type(module)
     known = kind.__module__.startswith(("torch.nn.", "torchvision.", "timm."))
-    return bool(list(module.buffers())) or not known or "drop" in kind.__name__.lower()
+    buffers = list(module.buffers(recurse=False))
+    return bool(buffers) or not known or "drop" in kind.__name__.lower()
 
 
 def _halves(
