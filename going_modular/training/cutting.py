@@ -86,11 +86,20 @@ def cut(model: nn.Module, training: bool) -> Cut:
 
 
 class _Tracer(fx.Tracer):
-    """Looks only inside modules that mix frozen and trainable parts; all others stay whole."""
+    """Looks only inside modules that mix frozen and trainable parts, or only wrap one layer.
+
+    All others stay whole. timm's heads wrap one: what is pooled before it is frozen work, too.
+    """
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         flags = {p.requires_grad for p in module.parameters()}
-        return len(flags) < 2 or super().is_leaf_module(module, qualified_name)
+        mixed = len(flags) == 2 or (flags == {True} and _wraps_one_layer(module))
+        return not mixed or super().is_leaf_module(module, qualified_name)
+
+
+def _wraps_one_layer(module: nn.Module) -> bool:
+    owners = [child for child in module.children() if any(True for _ in child.parameters())]
+    return len(owners) == 1 and not any(True for _ in owners[0].children())
 
 
 def _trace(model: nn.Module) -> fx.Graph:
