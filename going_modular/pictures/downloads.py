@@ -83,7 +83,7 @@ def prepare(name: str) -> Path:
     """Return the folder of a data set in `DATA_SETS`; download it and put it in order, if need be.
 
     It lies in `download_folder()`, and one that is there is used as it is. A new one appears whole
-    or not at all: until then everything is in a hidden folder beside it, where a later run finds the
+    or not at all: until then all is in a hidden folder beside it, where a later run finds the
     files that have arrived. Raises ConnectionError where one cannot be had and ValueError where one
     is broken, saying what to do by hand.
     """
