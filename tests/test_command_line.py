@@ -198,17 +198,20 @@ def test_a_file_name_cannot_steer_the_terminal(trained, tmp_path, capsys):
     assert printed.count("\n") == 1 and "\x1b" not in printed and r"a\x1b[31m\nb.png" in printed
 
 
-def test_runs_as_a_module_from_anywhere_and_its_commands_can_be_typed(photo_folder, tmp_path):
+def test_runs_as_a_module_from_anywhere_and_its_commands_can_be_typed(
+    photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     photo_folder.rename(tmp_path / "My Photos")
     command = [sys.executable, "-m", "going_modular.train", "--data", "My Photos", *QUICK]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "\r" not in result.stderr
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if " -m " in line)
     assert lines["learn"].endswith(f"-m jupyterlab {utils.shell_command([train.NOTEBOOKS])}")
     typed = lines["predict"].replace("PHOTO...", '"My Photos/dark/00.jpg"')
-    result = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+    result = subprocess.run(typed, shell=True, env=environment, capture_output=True)
     assert result.returncode == 0, result.stderr
     assert b"00.jpg\t" in result.stdout
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine, train, utils
 from going_modular.model_builder import load_model
-from going_modular.training import cutting, processes
+from going_modular.training import outputs, processes
 from going_modular.training.run_folder import MODEL
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ def fit(dtype=torch.float64, freeze=False, optimizer=torch.optim.SGD, fails_at=0
     if options.pop("schedule", False):
         options["scheduler"] = engine.warmup_cosine(optimizer, 16, warmup_steps=4)
     if options.pop("large", False):  # too large to be kept in memory
-        cutting.memory_budget = lambda: 0
+        outputs.memory_budget = lambda: 0
     history = engine.train(
         model,
         train_dataloader,
