@@ -200,7 +200,10 @@ def augmented_batches(workers):
     utils.seed_everything(0)
     model = processes.parallel(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)))
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(Noisy(), 4, shuffle=True, num_workers=workers, generator=generator)
+    options = {"num_workers": workers, "generator": generator}
+    if workers and "fork" in METHODS:  # milliseconds, instead of an import of torch
+        options["multiprocessing_context"] = "fork"
+    loader = DataLoader(Noisy(), 4, shuffle=True, **options)
     read = {}
     for images, numbers in processes.share(loader):
         read |= dict(zip(numbers.tolist(), images[:, 0].tolist(), strict=True))
