@@ -1,11 +1,11 @@
 """Look at a folder of class folders before anybody trains on it: `python -m going_modular.audit`.
 
-It reads pictures as data_setup does, and knows no model: what features it needs are passed in.
-It only looks: what is left after cleaning can be copied to a new folder, nothing is ever changed.
+It reads images as data_setup does and knows no model: features are passed in. It changes nothing:
+what is left after cleaning can be copied to a new folder.
 """
 
 import argparse
-import hashlib
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -31,22 +28,29 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from going_modular import data_setup
-from going_modular.utils import one_line, printable
+from going_modular.pictures import copies, folders
+from going_modular.pictures.copies import difference_hash, similar_pairs
+from going_modular.pictures.image import hash_file, try_load
+from going_modular.utils import printable
+
+__all__ = [
+    "copy_clean",
+    "difference_hash",
+    "how",
+    "look",
+    "main",
+    "scan",
+    "similar_pairs",
+    "suspicious_labels",
+]
 
 SMALL = 64  # pixels of the shorter side; most models are trained on 224
 LONG = 3  # times as long as wide: the square that a model sees then shows a third
-FLAT = 8  # levels of brightness, of 256: a picture that spans fewer shows nothing
-MANY = 5  # files with one and the same picture: what a site sends in place of lost ones
+FLAT = 8  # levels of brightness, of 256: an image that spans fewer shows nothing
+MANY = 5  # files with one and the same image: what a site sends in place of lost ones
 PLACEHOLDER_NAME = re.compile(
     r"(not|un)[ _-]?(found|available)|(?<![a-z])no[ _-]?(image|photo|picture)|placeholder", re.I
 )
-NO_PICTURES = {  # how files begin that are not what their names say
-    b"<": "a web page or other markup",
-    b"{": "JSON, perhaps a server's error message",
-    b"version https://git-lfs": "a pointer of Git LFS: run git lfs pull",
-}
-GRID = 16  # cells of a difference hash, in each direction
-NOISE = 2  # levels of brightness, of 256, that do not count as a difference
 NEARLY = 0.85  # similarity of two hashes
 KEPT_FIRST = ("test", "val", "train", "")  # of copies in several splits
 
@@ -97,7 +101,7 @@ class Report:
 
     def summary(self, most: int | None = 10) -> str:
         """Write the report as text, with at most `most` files of a kind; None stands for all."""
-        return "\n".join(_lines(self, most))
+        return "\n".join([*_counts(self), *_findings(self, most)])
 
 
 def how(group: list[Picture]) -> str:
@@ -110,71 +114,55 @@ def how(group: list[Picture]) -> str:
     return text
 
 
-# --- looking at files ---------------------------------------------------------------------------
+# --- Looking at files ---------------------------------------------------------------------------
 
 
 def scan(data: str | Path, nearly: float = NEARLY) -> Report:
     """Read every file of a data set, given as for data_setup.load, and report what is odd.
 
-    `nearly` is the similarity of `difference_hash` from which two pictures count as the same one,
+    `nearly` is the similarity of `difference_hash` from which two images count as the same one,
     mirrored or not. At 0.85 it finds copies that were resized, saved anew with loss, darkened, and
     most that were brightened; it misses crops (5 % is too much), rotated copies, and other shots of
     the same scene. At 0.4 it also finds most cropped photos, but takes drawings for one another.
     """
-    folder, files = data_setup.list_files(data)
+    folder = data_setup.find_folder(data)
+    roots = folders.find_splits(folder) or {"": folder}
+    files = [(split, *file) for split, root in roots.items() for file in folders.files(root)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(pool.map(_look, files), "Looking at files", len(files), leave=False, delay=2)
+        bar = tqdm(pool.map(look, files), "Looking at files", len(files), leave=False, delay=2)
         found = dict(zip((path for _, _, path in files), bar, strict=True))
-    pictures = [look for look in found.values() if isinstance(look, Picture)]
+    pictures = [seen for seen in found.values() if isinstance(seen, Picture)]
     placeholders = _find_placeholders(pictures)
     return Report(
         folder,
         pictures,
-        {path: look for path, look in found.items() if isinstance(look, str)},
+        {path: seen for path, seen in found.items() if isinstance(seen, str)},
         placeholders,
         {picture.path: text for picture in pictures if (text := _odd_size(*picture.size))},
         _find_copies([p for p in pictures if p.path not in placeholders], nearly),
     )
 
 
-def _look(file: tuple[str, str, Path]) -> Picture | str:
-    """Return what there is to know of a picture, or why the file cannot be used."""
+def look(file: tuple[str, str, Path]) -> Picture | str:
+    """Return what there is to know of (split, class, path), or why the file cannot be used."""
     split, class_name, path = file
     if not class_name:
         return "in no class folder"
-    if path.suffix.lower() not in data_setup.IMAGE_EXTENSIONS:
+    if not folders.is_image(path):
         return "not a type that is read"
-    try:
-        image = data_setup.load_image(path)
-        bytes_hash = data_setup.hash_file(path)
-    except OSError as error:
-        return error.strerror or one_line(error)
-    except ValueError as error:
-        return _reason(path, error.__cause__)
-    pixels_hash = _hash_pixels(image)
-    is_flat = max(high - low for low, high in image.getextrema()) < FLAT
-    look = difference_hash(image)
-    return Picture(path, split, class_name, image.size, bytes_hash, pixels_hash, is_flat, look)
-
-
-def _hash_pixels(image: Image.Image) -> str:
-    digest = hashlib.sha256(repr(image.size).encode())
-    for top in range(0, image.height, 256):  # in strips: a second copy could take 500 MB
-        strip = (0, top, image.width, min(top + 256, image.height))
-        digest.update(image.crop(strip).tobytes())
-    return digest.hexdigest()
-
-
-def _reason(path: Path, error: BaseException | None) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
-        for sign, what in NO_PICTURES.items():
-            if start.startswith(sign):
-                return what
-    return data_setup.problem(path, error)
+    image, reason = try_load(path)
+    if image is None:
+        return reason
+    return Picture(
+        path,
+        split,
+        class_name,
+        image.size,
+        hash_file(path),
+        copies.hash_pixels(image),
+        max(high - low for low, high in image.getextrema()) < FLAT,
+        difference_hash(image),
+    )
 
 
 def _odd_size(width: int, height: int) -> str:
@@ -191,74 +179,26 @@ def _find_placeholders(pictures: list[Picture]) -> dict[Path, str]:
         if picture.is_flat:
             found[picture.path] = "one flat colour"
         elif times[picture.pixels_hash] >= MANY:
-            found[picture.path] = f"the same picture {times[picture.pixels_hash]} times"
+            found[picture.path] = f"the same image {times[picture.pixels_hash]} times"
         elif PLACEHOLDER_NAME.search(picture.path.stem):
             found[picture.path] = "named like a placeholder"
     return found
 
 
-# --- copies -------------------------------------------------------------------------------------
-
-
-def difference_hash(image: Image.Image) -> np.ndarray:
-    """Tell where a tiny grey version gets lighter (1), darker (-1) or neither (0): (2, 512).
-
-    From left to right, and from top to bottom; the second row is that of the mirror image.
-    """
-    side = GRID + 1
-    grey = np.asarray(image.convert("L").resize((side, side), Image.Resampling.LANCZOS), np.int16)
-    return np.stack([_signs(grey), _signs(grey[:, ::-1])])
-
-
-def _signs(grey: np.ndarray) -> np.ndarray:
-    right, down = np.diff(grey, axis=1)[:-1], np.diff(grey, axis=0)[:, :-1]
-    steps = np.concatenate([right.ravel(), down.ravel()])
-    return (np.sign(steps) * (abs(steps) > NOISE)).astype(np.int8)
-
-
-def similar_pairs(
-    vectors: ArrayLike, threshold: float, others: ArrayLike | None = None
-) -> np.ndarray:
-    """Return (pairs, 2): the i < j where row i, and row j of `others` if given, are so similar.
-
-    The similarity is the cosine, of difference hashes or of any features (N, F).
-    """
-    vectors = _normalized(vectors)
-    others = vectors if others is None else _normalized(others)
-    pairs = [np.empty((0, 2), int)]
-    for start in range(0, len(vectors), 1024):  # 50,000 pictures have a billion pairs
-        near = vectors[start : start + 1024] @ others[start:].T >= threshold
-        pairs.append(np.argwhere(np.triu(near, 1)) + start)
-    return np.concatenate(pairs)
-
-
-def _normalized(vectors: ArrayLike) -> np.ndarray:
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-6)
-
-
 def _find_copies(pictures: list[Picture], nearly: float) -> list[list[Picture]]:
-    if not pictures:
-        return []
-    first = {}  # where each distinct picture is met first
-    links = np.array([(i, first.setdefault(p.pixels_hash, i)) for i, p in enumerate(pictures)])
-    distinct = np.array(list(first.values()))
-    same, mirrored = np.stack([pictures[i].look for i in distinct], axis=1)
-    pairs = [similar_pairs(same, nearly), similar_pairs(same, nearly, mirrored)]
-    rows, columns = np.concatenate([links, *(distinct[p] for p in pairs)]).T
-    graph = coo_array((np.ones(len(rows)), (rows, columns)), [len(pictures)] * 2)
-    groups = {}
-    for picture, group in zip(pictures, connected_components(graph, False)[1], strict=True):
-        groups.setdefault(group, []).append(picture)
-    return [sorted(group, key=_rank) for group in groups.values() if len(group) > 1]
+    def rank(picture: Picture) -> tuple:
+        width, height = picture.size
+        return KEPT_FIRST.index(picture.split), -width * height, str(picture.path)
+
+    groups = copies.group_copies(
+        [picture.pixels_hash for picture in pictures],
+        [picture.look for picture in pictures],
+        nearly,
+    )
+    return [sorted((pictures[i] for i in group), key=rank) for group in groups]
 
 
-def _rank(picture: Picture) -> tuple:
-    width, height = picture.size
-    return KEPT_FIRST.index(picture.split), -width * height, str(picture.path)
-
-
-# --- labels -------------------------------------------------------------------------------------
+# --- Labels -------------------------------------------------------------------------------------
 
 
 def suspicious_labels(
@@ -266,24 +206,24 @@ def suspicious_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return all positions, the most suspicious label first, and probabilities (N, classes).
 
-    The probabilities of a picture come from a linear probe on `features` (N, F) that learned from
+    The probabilities of an image come from a linear probe on `features` (N, F) that learned from
     the other folds; the less probable the given label (0 to classes - 1), the more suspicious: the
     ranking of confident learning, https://arxiv.org/abs/1911.00068.
     """
     smallest = int(np.bincount(labels).min())
     if smallest < 2:
-        raise ValueError("a class has fewer than 2 pictures: nothing can judge its labels")
+        raise ValueError("a class has fewer than 2 images: nothing can judge its labels")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     cv = StratifiedKFold(min(folds, smallest), shuffle=True, random_state=seed)
     probabilities = cross_val_predict(probe, features, labels, cv=cv, method="predict_proba")
     return np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable"), probabilities
 
 
-# --- a cleaned copy, the report as text, the command line ---------------------------------------
+# --- A cleaned copy, the report as text, the command line ---------------------------------------
 
 
 def copy_clean(report: Report, folder: str | Path) -> Path:
-    """Copy the pictures that are worth keeping, in their class folders, to a new folder."""
+    """Copy the images that are worth keeping, in their class folders, to a new folder."""
     folder, left_out = Path(folder).expanduser(), report.leave_out()
     if folder.exists() or folder.resolve().is_relative_to(report.folder.resolve()):
         raise FileExistsError(f"{folder} exists, or is inside {report.folder}: give a new folder")
@@ -301,8 +241,8 @@ def copy_clean(report: Report, folder: str | Path) -> Path:
     return folder
 
 
-def _lines(report: Report, most: int | None) -> Iterator[str]:
-    pictures, left_out = report.pictures, report.leave_out()
+def _counts(report: Report) -> Iterator[str]:
+    pictures = report.pictures
     files = len(pictures) + len(report.unusable)
     yield f"{printable(report.folder)}: {files} files, {len(pictures)} of them can be read"
     counts = Counter((printable(p.class_name), p.split) for p in pictures)
@@ -314,41 +254,53 @@ def _lines(report: Report, most: int | None) -> Iterator[str]:
     for side, name in enumerate(("width", "height") if pictures else ()):
         values = [picture.size[side] for picture in pictures]
         yield f"{name:<6} {min(values)} to {max(values)}, median {statistics.median(values):.0f}"
+
+
+def _findings(report: Report, most: int | None) -> Iterator[str]:
     for title, found in {
-        "cannot be used": [f"{report.name(path)}: {why}" for path, why in report.unusable.items()],
-        "placeholders": [
-            f"{report.name(path)}: {why}" for path, why in report.placeholders.items()
-        ],
-        "odd sizes": [f"{report.name(path)}: {size}" for path, size in report.odd_sizes.items()],
-        "copies": [
-            f"{how(group)}: {' = '.join(report.name(picture.path) for picture in group)}"
-            for group in report.copies
-        ],
+        "cannot be used": report.unusable,
+        "placeholders": report.placeholders,
+        "odd sizes": report.odd_sizes,
     }.items():
         yield f"{title}: {len(found) or 'none'}"
-        yield from _listed(found, most)
-    if links := data_setup.links_outside(report.folder, (p.path for p in pictures)):
+        yield from _listed((f"{report.name(path)}: {why}" for path, why in found.items()), most)
+    yield f"copies: {len(report.copies) or 'none'}"
+    groups = ((how(group), [report.name(p.path) for p in group]) for group in report.copies)
+    yield from _listed((f"{text}: {' = '.join(names)}" for text, names in groups), most)
+    if links := folders.links_outside(report.folder, (p.path for p in report.pictures)):
         yield f"links to other places: {len(links)}"
-        yield from _listed([printable(link) for link in links], most)
-    yield f"to leave out: {len(left_out)} files; {files - len(left_out)} pictures stay"
+        yield from _listed(map(printable, links), most)
+    left_out = report.leave_out()
+    stay = len(report.pictures) + len(report.unusable) - len(left_out)
+    yield f"to leave out: {len(left_out)} files; {stay} images stay"
 
 
-def _listed(found: list[str], most: int | None) -> Iterator[str]:
+def _listed(lines: Iterable[str], most: int | None) -> Iterator[str]:
+    found = list(lines)
     yield from (f"  {line}" for line in found[:most])
     if found[:most] != found:
         yield f"  and {len(found) - len(found[:most])} more"
+
+
+def _similarity(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, and at most 1")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code: 1 where there was nothing to look at."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.audit",
-        description="Count and measure the pictures of a data set, and report files that cannot "
+        description="Count and measure the images of a data set, and report files that cannot "
         "be used, placeholders and copies. Nothing is changed.",
     )
     parser.add_argument("data", help="a data set's name, or a folder of class folders")
     parser.add_argument("--all", action="store_true", help="list all files, not ten of a kind")
-    parser.add_argument("--nearly", type=float, default=NEARLY, help="how similar copies are")
+    parser.add_argument(
+        "--nearly", type=_similarity, default=NEARLY, help="how similar copies are, 0 to 1"
+    )
     parser.add_argument("--copy-to", type=Path, help="new folder for copies of what stays")
     options = parser.parse_args(arguments)
     try:

@@ -1,10 +1,9 @@
-"""Try a model in the browser: `python -m going_modular.demo runs/NAME/model.pt`.
+"""Try a model in the browser: `python -m going_modular.demo runs/NAME/model.safetensors`.
 
-The page is served to this machine alone, needs no internet, and keeps no picture.
+The page is served to this machine alone, needs no internet, and keeps no image.
 """
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -13,7 +12,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 from matplotlib.colors import to_rgb
@@ -25,18 +23,14 @@ from torchvision.transforms._presets import ImageClassification
 from going_modular import data_setup, evaluation, model_builder, predict, utils
 
 HOST = "127.0.0.1"
-HOSTS = (HOST, "localhost")
-SIDE = 512  # pixels of the Grad-CAM picture; models see fewer
+SIDE = 512  # pixels of the Grad-CAM image; models see fewer
 GRAD_CAM = "Grad-CAM: what the model sees; orange marks what speaks for the answer."
-NO_GRAD_CAM = "No Grad-CAM: this model keeps no map of the picture."
-UNREADABLE = "This file cannot be read as a picture. Save it as JPEG or PNG."
-TOO_LARGE = "This picture has too many pixels. Make it smaller."
+NO_GRAD_CAM = "No Grad-CAM: this model keeps no map of the image."
+UNREADABLE = "This cannot be read as an image, or has too many pixels. Save it as JPEG or PNG."
 
 
 def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
     """Build the page, a gradio.Blocks, for what `model_builder.load_model` returned."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import
-    os.environ["GRADIO_RUN_HISTORY"] = "False"  # it would keep pictures in the browser
     try:
         import gradio as gr
     except ModuleNotFoundError as error:
@@ -51,9 +45,8 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
             return as_it_is, None, None
         try:
             picture = data_setup.load_image(_uploaded(file["path"], upload.GRADIO_CACHE))
-        except (ValueError, OSError) as error:
-            huge = isinstance(error.__cause__, Image.DecompressionBombError)
-            gr.Warning(TOO_LARGE if huge else UNREADABLE, duration=20)
+        except (ValueError, OSError):
+            gr.Warning(UNREADABLE, duration=20)
             return None, None, None
         image = transform(picture)
         answer = dict(zip(class_names, predict.classify(model, image).tolist(), strict=True))
@@ -63,15 +56,15 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
         return as_it_is, answer, draw_grad_cam(picture, heat, transform)
 
     title = utils.printable(title)
-    with gr.Blocks(title=title, delete_cache=(60, 600)) as page:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(
             f"# {_plain(title)}\nIt knows {len(class_names)} classes: "
-            f"{', '.join(map(_plain, class_names))}. It always answers with one of them, also to a "
-            "picture of something else."
+            f"{', '.join(map(_plain, class_names))}. It always answers with one of them, also "
+            "to an image of something else."
         )
         with gr.Row():
             sources = ["upload", "webcam", "clipboard"]
-            upload = gr.Image(sources=sources, label="Your picture", height=400)
+            upload = gr.Image(sources=sources, label="Your image", height=400)
             with gr.Column():
                 answer = gr.Label(num_top_classes=5, label="Probability of each class")
                 gr.Markdown(NO_GRAD_CAM if layer is None else GRAD_CAM)
@@ -89,7 +82,10 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
 
 
 def _uploaded(path: str, folder: str) -> Path:
-    """Return the path of an uploaded file; raise PermissionError for others of this machine."""
+    """Return the path of an upload; raise PermissionError for other files of this machine.
+
+    Gradio looks only at files that a request marks as such (`meta`), and passes others on.
+    """
     if not Path(path).resolve().is_relative_to(Path(folder).resolve()):
         raise PermissionError(f"{path} was not uploaded")
     return Path(path)
@@ -107,68 +103,30 @@ def _plain(text: str) -> str:
     return re.sub(r"([^\w\s]|_)", r"\\\1", " ".join(text.split()))
 
 
-class Gate:
-    """ASGI middleware: let in this machine's own browser only, and keep no upload but pictures.
+class SameOrigin:
+    """ASGI middleware: refuse what another page in the same browser sends here.
 
-    Any page in that browser can send requests to this machine, and a name of its own that it lets
-    point here makes it look as if it were this page; so both names must be this machine's.
+    Gradio's own rule keeps the answer from that page, after it has kept the upload.
     """
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        from starlette.datastructures import Headers, MutableHeaders
+        from starlette.datastructures import Headers
         from starlette.responses import PlainTextResponse
 
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers, is_upload = Headers(scope=scope), scope["path"].endswith("/upload")
-        names = [f"//{headers.get('host', '')}", headers.get("origin", f"//{HOST}")]
-        if any(_host(name) not in HOSTS for name in names):
-            await PlainTextResponse("Open the page by its address.", 403)(scope, receive, send)
-            return
-
-        held = []
-
-        async def send_on(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                fields = MutableHeaders(scope=message)
-                fields["X-Content-Type-Options"] = "nosniff"
-                if "/file=" in scope["path"]:
-                    fields["Content-Security-Policy"] = "sandbox"
-            if is_upload:
-                held.append(message)
-            else:
-                await send(message)
-
-        await self.app(scope, receive, send_on)
-        _remove_what_is_no_picture(b"".join(message.get("body", b"") for message in held))
-        for message in held:
-            await send(message)
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def _remove_what_is_no_picture(answer: bytes) -> None:
-    """Remove uploads, as Gradio's answer lists them, unless they can be opened as pictures."""
-    try:
-        paths = json.loads(answer)
-    except ValueError:  # an error's text
-        return
-    for path in map(Path, paths if isinstance(paths, list) else []):
-        if not data_setup.is_readable(path):
-            path.unlink(missing_ok=True)
+        app = self.app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            own = f"{scope['scheme']}://{headers.get('host')}"
+            if headers.get("origin", own) != own:
+                app = PlainTextResponse("Open the page by its address.", 403)
+        await app(scope, receive, send)
 
 
 def grad_cam_layer(model: nn.Module, size: int) -> nn.Module | None:
-    """Return the last layer of the trunk whose output (1, C, h, w) is a map of the picture.
+    """Return the last layer of the trunk whose output (1, C, h, w) is a map of the image.
 
     None where the last block gives something else: Grad-CAM does not apply to a ViT or a Swin.
     """
@@ -206,9 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line: serve the page until Ctrl+C; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.demo",
-        description="Serve a page to this machine's browser, to try a model on pictures.",
+        description="Serve a page to this machine's browser, to try a model on images.",
     )
-    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
+    parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
     parser.add_argument("--port", type=int, default=7860, help="of the page's address")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as with Ctrl+C
@@ -230,7 +188,10 @@ def serve(path: Path, port: int) -> None:
     page = build(model, checkpoint, f"{checkpoint['architecture']}, {path.resolve().parent.name}")
     import gradio as gr
     from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    # A site may let its own name point here, and its page would be the same origin as ours.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     for name in ("no_proxy", "NO_PROXY"):  # Gradio asks its own server whether it is there
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST]))
     try:
@@ -242,9 +203,10 @@ def serve(path: Path, port: int) -> None:
             quiet=True,
             ssr_mode=False,
             enable_monitoring=False,
+            run_history=False,
             footer_links=[],
             max_file_size="20mb",
-            app_kwargs={"middleware": [Middleware(Gate)]},
+            app_kwargs={"middleware": [hosts, Middleware(SameOrigin)]},
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono="monospace"),
         )
     except OSError as error:

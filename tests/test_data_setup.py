@@ -1,4 +1,4 @@
-"""Folders and pictures as people have them: splits, odd files, transforms and dataloaders."""
+"""From a folder to splits, data sets, transforms and dataloaders."""
 
 import os
 import pickle
@@ -17,15 +17,13 @@ import torch
 from PIL import Image
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch.utils.data import default_collate
-from torchvision.datasets import ImageFolder
 from torchvision.models import get_model_weights, list_models
 from torchvision.transforms._presets import ImageClassification
 
 from going_modular import data_setup
+from going_modular.pictures import dataset as dataset_module
 
-RED, WHITE = (255, 0, 0), (255, 255, 255)
 PHOTO = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
-LONG = 100 if sys.platform == "win32" else 250
 
 
 def noise(seed: int, size: tuple[int, int] = (12, 10)) -> Image.Image:
@@ -63,138 +61,7 @@ def no_warnings():
         yield
 
 
-# --- One picture --------------------------------------------------------------------------------
-
-
-def palette_with_a_hole() -> Image.Image:
-    image = Image.new("P", (8, 8), 1)
-    image.putpalette([0, 0, 0, 255, 0, 0])
-    image.putpixel((0, 0), 0)
-    image.info["transparency"] = 0
-    return image
-
-
-@pytest.mark.parametrize(
-    ("image", "suffix", "expected"),
-    [
-        (Image.new("1", (8, 8), 1), ".png", WHITE),
-        (Image.new("L", (8, 8), 100), ".png", (100, 100, 100)),
-        (Image.new("RGB", (8, 8), RED).convert("P"), ".png", RED),
-        (palette_with_a_hole(), ".gif", RED),
-        (Image.new("CMYK", (8, 8), (0, 255, 255, 0)), ".tif", RED),
-        (Image.new("I;16", (8, 8), 100 * 257), ".png", (100, 100, 100)),
-        (Image.new("I;16", (8, 8), 65535), ".tiff", WHITE),
-        (Image.new("RGBA", (8, 8), (0, 0, 0, 0)), ".png", WHITE),
-        (Image.new("RGBA", (8, 8), (0, 0, 0, 155)), ".png", (100, 100, 100)),
-        (Image.new("LA", (8, 8), (0, 155)), ".png", (100, 100, 100)),
-        (Image.new("RGB", (8, 8), RED), ".bmp", RED),
-    ],
-    ids=lambda value: getattr(value, "mode", None),
-)
-def test_every_kind_of_pixel_becomes_rgb(tmp_path, image, suffix, expected):
-    path = tmp_path / f"picture{suffix}"
-    image.save(path)
-    loaded = data_setup.load_image(path)
-    assert (loaded.mode, loaded.size) == ("RGB", (8, 8))
-    assert loaded.getpixel((4, 4)) == expected
-
-
-def test_a_transparent_palette_entry_becomes_white(tmp_path):
-    for suffix in (".gif", ".png"):
-        palette_with_a_hole().save(tmp_path / f"hole{suffix}", transparency=0)
-        assert data_setup.load_image(tmp_path / f"hole{suffix}").getpixel((0, 0)) == WHITE
-
-
-def test_16_bit_grey_keeps_its_shades(tmp_path):
-    shades = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    Image.fromarray(shades * 257).save(tmp_path / "deep.png")
-    loaded = np.asarray(data_setup.load_image(tmp_path / "deep.png"))
-    assert (loaded == shades[..., None]).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_rotated_photo_stands_upright(tmp_path, orientation):
-    upright = noise(1, (20, 10))
-    turned_back = {
-        1: [],
-        2: [Image.Transpose.FLIP_LEFT_RIGHT],
-        3: [Image.Transpose.ROTATE_180],
-        4: [Image.Transpose.FLIP_TOP_BOTTOM],
-        5: [Image.Transpose.TRANSPOSE],
-        6: [Image.Transpose.ROTATE_90],
-        7: [Image.Transpose.TRANSVERSE],
-        8: [Image.Transpose.ROTATE_270],
-    }[orientation]
-    stored = upright
-    for operation in turned_back:
-        stored = stored.transpose(operation)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "phone.png", exif=exif)
-    assert data_setup.load_image(tmp_path / "phone.png").tobytes() == upright.tobytes()
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animation_shows_its_first_frame(tmp_path, suffix):
-    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-    path = tmp_path / f"moving{suffix}"
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-    red, _, blue = data_setup.load_image(path).getpixel((8, 8))
-    assert red > 240 and blue < 15
-
-
-def truncated_jpeg(path: Path) -> None:
-    noise(1, (64, 64)).save(path, "JPEG")
-    path.write_bytes(path.read_bytes()[:-400])
-
-
-def text_named_like_a_picture(path: Path) -> None:
-    path.write_text("<html>404 not found</html>")
-
-
-BROKEN = {"cut.jpg": truncated_jpeg, "page.jpg": text_named_like_a_picture, "empty.png": Path.touch}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_an_unreadable_picture_is_an_error_with_its_name(tmp_path, name):
-    BROKEN[name](tmp_path / name)
-    with pytest.raises(ValueError, match=name):
-        data_setup.load_image(tmp_path / name)
-
-
-def test_a_decompression_bomb_is_an_error_with_its_name(tmp_path, monkeypatch):
-    noise(1, (64, 64)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"bomb\.png.*exceeds limit"):
-        data_setup.load_image(tmp_path / "bomb.png")
-
-
 # --- Splits -------------------------------------------------------------------------------------
-
-
-def test_three_given_splits_stay_as_they_are(tmp_path, no_warnings):
-    for start, split, count in ((0, "train", 5), (100, "val", 2), (200, "test", 3)):
-        write_classes(tmp_path / split, start, bees=count, ants=count + 1)
-    splits = data_setup.load(tmp_path)
-    assert splits.class_names == ["ants", "bees"]
-    assert [len(split) for split in three(splits)] == [11, 5, 7]
-    assert splits.how == "train, val, test as given"
-    for name, split in zip(("train", "val", "test"), three(splits), strict=True):
-        oracle = ImageFolder(tmp_path / name)
-        assert split.classes == oracle.classes
-        assert split.targets == oracle.targets
-        assert [str(path) for path, _ in split.samples] == [path for path, _ in oracle.samples]
-
-
-@pytest.mark.parametrize("name", ["val", "valid", "Validation", "VAL"])
-def test_the_validation_folder_has_many_names(tmp_path, name):
-    write_classes(tmp_path / "Train", ants=10, bees=10)
-    write_classes(tmp_path / name, 100, ants=2, bees=3)
-    splits = data_setup.load(tmp_path)
-    assert names(splits.val, tmp_path / name) == names(
-        data_setup.load_split(tmp_path / name, splits.class_names), tmp_path / name
-    )
-    assert len(splits.val) == 5
 
 
 @pytest.mark.parametrize(("given", "carved"), [("val", "test"), ("test", "val")])
@@ -305,7 +172,7 @@ def test_a_picture_under_two_classes_is_reported_and_stays_in_one_split(tmp_path
 def test_too_few_pictures_of_a_class_are_an_error_with_the_numbers(tmp_path):
     write_classes(tmp_path, ants=9, bees=2)
     shutil.copy(tmp_path / "bees/000.ppm", tmp_path / "bees/copy.ppm")
-    with pytest.raises(ValueError, match=r"'bees' .* has 2 different pictures.* 3 are needed"):
+    with pytest.raises(ValueError, match=r"'bees' .* has 2 different images.* 3 are needed"):
         data_setup.load(tmp_path)
 
 
@@ -324,134 +191,6 @@ def test_every_split_gets_a_picture_of_every_class(tmp_path, count, fractions):
     assert all(set(split.targets) == {0, 1} for split in three(splits))
 
 
-def no_folder(root: Path) -> Path:
-    return root / "nowhere"
-
-
-def an_archive(root: Path) -> Path:
-    (root / "ants.zip").touch()
-    return root / "ants.zip"
-
-
-def an_empty_folder(root: Path) -> Path:
-    return root
-
-
-def pictures_without_classes(root: Path) -> Path:
-    write_ppm(root / "photo.ppm", 1)
-    return root
-
-
-def one_class(root: Path) -> Path:
-    return write_classes(root, ants=9)
-
-
-def a_folder_too_many(root: Path) -> Path:
-    write_classes(root / "inner", ants=9, bees=9)
-    return root
-
-
-def an_empty_class(root: Path) -> Path:
-    return write_classes(root, ants=9, bees=0)
-
-
-def a_class_missing_from_val(root: Path) -> Path:
-    write_classes(root / "train", ants=9, bees=9)
-    write_classes(root / "val", 100, ants=9)
-    return root
-
-
-def a_class_unknown_to_train(root: Path) -> Path:
-    write_classes(root / "train", ants=9, bees=9)
-    write_classes(root / "val", 100, ants=9, bees=9, wasps=1)
-    return root
-
-
-def a_test_folder_without_labels(root: Path) -> Path:
-    write_classes(root / "train", ants=9, bees=9)
-    write_ppm(root / "test" / "0.ppm", 100)
-    return root
-
-
-def no_train_folder(root: Path) -> Path:
-    write_classes(root / "val", ants=9, bees=9)
-    write_classes(root / "test", 100, ants=9, bees=9)
-    return root
-
-
-def two_val_folders(root: Path) -> Path:
-    for start, split in enumerate(("train", "val", "valid")):
-        write_classes(root / split, 100 * start, ants=9, bees=9)
-    return root
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (no_folder, r"known by name \(charts, hymenoptera, .*\) nor a folder.*nowhere"),
-        (an_archive, r"ants\.zip is a file.*unpacked"),
-        (an_empty_folder, "no class folders"),
-        (pictures_without_classes, "no class folders"),
-        (one_class, "one class folder only, 'ants'"),
-        (a_folder_too_many, "did you mean .*inner"),
-        (an_empty_class, "'bees' .* has 0 different pictures"),
-        (a_class_missing_from_val, "val has no usable picture of bees"),
-        (a_class_unknown_to_train, "wasps is a class unknown to train"),
-        (a_test_folder_without_labels, r"test holds pictures \(1\) but no class folders"),
-        (no_train_folder, "no train folder"),
-        (two_val_folders, r"val and .*valid are both val"),
-    ],
-)
-def test_a_folder_that_cannot_be_learnt_from_is_an_error_that_says_why(tmp_path, make, message):
-    folder = make(tmp_path)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        data_setup.load(folder)
-
-
-def test_broken_and_foreign_files_are_left_out_with_one_warning(tmp_path):
-    write_classes(tmp_path, ants=6, bees=6)
-    for name, make in BROKEN.items():
-        make(tmp_path / "ants" / name)
-    (tmp_path / "bees" / "notes.txt").write_text("bees")
-    (tmp_path / "bees" / "IMG_1.HEIC").touch()
-    with pytest.warns(UserWarning) as seen:
-        splits = data_setup.load(tmp_path)
-    (warning,) = seen
-    assert warning.filename == __file__
-    assert "files left out (5)" in str(warning.message)
-    for name, reason in {
-        "cut.jpg": "truncated",
-        "page.jpg": "no picture inside",
-        "empty.png": "empty file",
-        "notes.txt": ".txt",
-        "IMG_1.HEIC": ".HEIC",
-    }.items():
-        assert any(reason in part for part in str(warning.message).split(name)[1:])
-    assert sum(map(len, three(splits))) == 12
-
-
-def test_a_long_list_of_files_is_cut_short(tmp_path):
-    write_classes(tmp_path, ants=6, bees=6)
-    for i in range(40):
-        (tmp_path / "ants" / f"{i}.txt").touch()
-    with pytest.warns(UserWarning, match=r"left out \(40\).* and 35 more") as seen:
-        data_setup.load(tmp_path)
-    assert len(str(seen[0].message)) < 1000
-
-
-def test_what_systems_leave_in_folders_is_passed_over_in_silence(tmp_path, no_warnings):
-    write_classes(tmp_path, ants=6, bees=6)
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._000.jpg", ".hidden.jpg"):
-        (tmp_path / "ants" / name).write_bytes(b"clutter")
-    write_classes(tmp_path / ".ipynb_checkpoints", ants=1)
-    write_classes(tmp_path / "ants" / ".ipynb_checkpoints", 50, x=1)
-    write_classes(tmp_path / "__MACOSX", 60, ants=1)
-    (tmp_path / "labels.csv").touch()
-    splits = data_setup.load(tmp_path)
-    assert splits.class_names == ["ants", "bees"]
-    assert sum(map(len, three(splits))) == 12
-
-
 def test_a_picture_in_two_given_splits_is_reported_with_both_names(tmp_path):
     for start, split in ((0, "train"), (100, "val"), (200, "test")):
         write_classes(tmp_path / split, start, ants=5, bees=5)
@@ -462,62 +201,9 @@ def test_a_picture_in_two_given_splits_is_reported_with_both_names(tmp_path):
     assert len(seen) == 1 and seen[0].filename == __file__
 
 
-def test_names_of_any_kind_are_read(tmp_path, no_warnings):
-    write_classes(tmp_path, ants=3, bees=3)
-    odd = [
-        "ÅNGSTRÖM 蟻 🐜.PNG",
-        "UPPER.JPG",
-        "a" * LONG + ".jpeg",
-        "two.dots.Tif",
-        "under/below.png",
-    ]
-    for i, name in enumerate(odd):
-        (tmp_path / "ants" / name).parent.mkdir(exist_ok=True)
-        noise(i).save(tmp_path / "ants" / name)
-    splits = data_setup.load(tmp_path)
-    found = [name for split in three(splits) for name in names(split, tmp_path)]
-    assert {f"ants/{name}" for name in odd} <= set(found)
-    assert all(split[i][0].mode == "RGB" for split in three(splits) for i in range(len(split)))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
-def test_links_are_followed_and_loops_are_not(tmp_path, no_warnings):
-    elsewhere = write_classes(tmp_path / "elsewhere", ants=5, one=1)
-    data = write_classes(tmp_path / "data", 100, bees=5)
-    (data / "ants").symlink_to(elsewhere / "ants", target_is_directory=True)
-    (data / "bees" / "linked.ppm").symlink_to(elsewhere / "one" / "000.ppm")
-    (data / "bees" / "loop").symlink_to(data / "bees", target_is_directory=True)
-    splits = data_setup.load(data)
-    total = Counter(label for split in three(splits) for label in split.targets)
-    assert total == {0: 5, 1: 6}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
-def test_a_broken_link_is_left_out(tmp_path):
-    write_classes(tmp_path, ants=5, bees=5)
-    (tmp_path / "ants" / "gone.jpg").symlink_to(tmp_path / "no such file")
-    with pytest.warns(UserWarning, match=r"left out \(1\).*gone\.jpg"):
-        data_setup.load(tmp_path)
-
-
-def test_a_folder_beside_the_splits_is_named_and_can_be_read(tmp_path, no_warnings):
-    for start, split in enumerate(("train", "val", "test", "shifted")):
-        write_classes(tmp_path / split, 100 * start, ants=5 + start, bees=5)
-    splits = data_setup.load(tmp_path)
-    assert splits.how == "train, val, test as given; not used: shifted"
-    shifted = data_setup.load_split(splits.folder / "shifted", splits.class_names)
-    assert Counter(shifted.targets) == {0: 8, 1: 5}
-
-
-def test_labels_follow_the_class_names_that_are_given(tmp_path):
-    write_classes(tmp_path, ants=2, bees=3)
-    shifted = data_setup.load_split(tmp_path, ["bees", "ants"])
-    assert Counter(shifted.targets) == {0: 3, 1: 2}
-
-
 def test_a_data_set_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setitem(data_setup.DATA_SETS, "charts", tmp_path / "charts")
-    with pytest.raises(FileNotFoundError, match=r"python -m going_modular\.charts"):
+    with pytest.raises(FileNotFoundError, match=r"python data.draw_charts\.py"):
         data_setup.load("charts")
     write_classes(tmp_path / "charts", ants=5, bees=5)
     assert data_setup.load("charts").source == "charts"
@@ -562,12 +248,12 @@ def test_few_pictures_of_each_class_are_part_of_more(tmp_path):
     assert set(five.samples) < set(ten.samples) < set(dataset.samples)
     assert dataset.few(5).samples == five.samples
     assert set(dataset.few(5, seed=1).samples) != set(five.samples)
-    with pytest.raises(ValueError, match="'bees' has 18 pictures, not 20"):
+    with pytest.raises(ValueError, match="'bees' has 18 images, not 20"):
         dataset.few(20)
 
 
 @pytest.fixture
-def odd_pictures(tmp_path) -> list[data_setup.Sample]:
+def odd_pictures(tmp_path) -> list[tuple[Path, int]]:
     """Pictures larger, smaller, wider and taller than the crop, in several modes."""
     images = [
         noise(0, (150, 100)),
@@ -619,10 +305,10 @@ def test_a_set_larger_than_the_budget_is_not_kept(odd_pictures, monkeypatch):
     transform = data_setup.create_transform("resnet18", size=32)
     dataset = data_setup.ImageDataset(odd_pictures, ["a", "b"], transform)
     needed = len(odd_pictures) * 3 * 32 * 32
-    assert 2**28 <= data_setup.memory_budget() <= 2**31
-    monkeypatch.setattr(data_setup, "memory_budget", lambda: needed)
+    assert 2**28 <= dataset_module.memory_budget() <= 2**31
+    monkeypatch.setattr(dataset_module, "memory_budget", lambda: needed)
     assert dataset.is_kept_in_memory
-    monkeypatch.setattr(data_setup, "memory_budget", lambda: needed - 1)
+    monkeypatch.setattr(dataset_module, "memory_budget", lambda: needed - 1)
     assert not dataset.is_kept_in_memory
     expected = transform(data_setup.load_image(odd_pictures[0][0]))
     assert torch.equal(dataset[0][0], expected)
@@ -652,6 +338,19 @@ def test_a_fingerprint_is_of_files_labels_order_and_transform(odd_pictures, tmp_
     path.write_bytes(path.read_bytes() + b" ")
     os.utime(path, ns=(date, date))
     assert fingerprint() != first
+
+
+def test_a_content_key_is_of_files_and_labels_in_order_alone(odd_pictures, tmp_path):
+    moved = [(shutil.copy(path, tmp_path / f"moved{path.name}"), n) for path, n in odd_pictures]
+    augmented = data_setup.create_transform("resnet18", size=32, augment=True)
+    dataset = data_setup.ImageDataset(odd_pictures, ["a", "b"])
+    key = dataset.content_key()
+    assert data_setup.ImageDataset(moved, ["a", "b"], augmented).content_key() == key
+    assert data_setup.ImageDataset(odd_pictures[::-1], ["a", "b"]).content_key() != key
+    (path, label), *others = odd_pictures
+    assert data_setup.ImageDataset([(path, 1 - label), *others], ["a", "b"]).content_key() != key
+    noise(98, (150, 100)).save(path)
+    assert dataset.content_key() != key
 
 
 def test_what_is_kept_is_never_older_than_the_fingerprint(odd_pictures):
@@ -773,8 +472,10 @@ def test_a_seed_fixes_the_order_whatever_else_is_random(splits, transform):
 def test_a_batch_with_an_unreadable_picture_names_it(splits, transform):
     path, _ = splits.train.samples[3]
     path.write_bytes(b"P6 2 2 255")
-    with pytest.raises(ValueError, match=path.name):
+    with pytest.raises(ValueError, match=path.name) as error:
         next(iter(data_setup.create_dataloader(splits.train, transform)))
+    # A worker process hands on the kind of an error and its text.
+    assert str(type(error.value)(str(error.value))) == str(error.value)
 
 
 def test_workers_make_the_same_batches(splits, transform):
@@ -828,7 +529,7 @@ def test_the_course_call_reports_what_load_reports(tmp_path, transform):
     write_classes(tmp_path / "train", ants=4, bees=4)
     write_classes(tmp_path / "test", 100, ants=4)
     folders = (tmp_path / "train", tmp_path / "test")
-    with pytest.raises(ValueError, match="test has no usable picture of bees"):
+    with pytest.raises(ValueError, match="test has no usable image of bees"):
         data_setup.create_dataloaders(*folders, transform, 32)
     write_classes(tmp_path / "test", 200, bees=4)
     shutil.copy(tmp_path / "train/ants/002.ppm", tmp_path / "test/ants/again.ppm")

@@ -8,12 +8,9 @@ import functools
 import io
 import re
 import runpy
-import sys
 from pathlib import Path
 
-import jupytext
-import jupytext.config
-import make_exercises
+import build
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
@@ -21,7 +18,7 @@ import torch
 
 from going_modular.classroom import marks
 
-NOTEBOOKS, NAMES = make_exercises.NOTEBOOKS, make_exercises.NAMES
+NOTEBOOKS, NAMES = build.NOTEBOOKS, build.EXERCISES
 ANSWERS = {
     name: runpy.run_path(str(Path(__file__).parent / "exercise_answers" / f"{name}.py"))
     for name in NAMES
@@ -34,9 +31,8 @@ class Sheet:
 
     def __init__(self, name):
         self.name, self.shared, self.exercises = name, [], {}
-        cells = [*make_exercises.setup_cells(), *make_exercises.read(name)]
         current = self.shared
-        for cell in cells:
+        for cell in build.read_exercises(name):
             if cell.cell_type == "code":
                 current.append(cell.source)
             elif heading := HEADING.match(cell.source):
@@ -52,7 +48,7 @@ class Sheet:
     def play(self, number, code):
         """Answer one exercise with `code`, and return what its cells print."""
         torch.manual_seed(0)
-        cells = [make_exercises.fill(cell, code) for cell in self.exercises[number]]
+        cells = [build.fill(cell, code) for cell in self.exercises[number]]
         return run(cells, dict(self.namespace))
 
 
@@ -72,7 +68,6 @@ SHEETS = {name: Sheet(name) for name in NAMES}
 def sheet(request, monkeypatch):
     """Give the exercises of a notebook, to be played where the student's copy lies."""
     monkeypatch.chdir(NOTEBOOKS / "exercises")
-    monkeypatch.setattr(sys, "path", list(sys.path))
     return SHEETS[request.param]
 
 
@@ -80,7 +75,7 @@ def read_notebook(kind, name):
     return nbformat.read(NOTEBOOKS / kind / f"{name}.ipynb", as_version=4)
 
 
-def code_of(notebook):
+def code_of(notebook):  # the first cell is the setup
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
@@ -103,20 +98,19 @@ def test_every_source_has_its_notebooks_and_answers(kind):
 @pytest.mark.parametrize("name", NAMES)
 def test_student_copy_is_what_the_generator_makes(name):
     path = NOTEBOOKS / "exercises" / f"{name}.ipynb"
-    made = nbformat.writes(make_exercises.build(name, "exercises"))
+    made = nbformat.writes(build.exercise(name, "exercises"))
     assert path.read_text(encoding="utf-8").rstrip("\n") == made.rstrip("\n"), (
-        "out of step: run python tests/make_exercises.py"
+        "out of step: run notebooks/source/build.py exercises"
     )
     assert "# solution" not in made and "# student" not in made
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_solutions_are_what_the_generator_makes_and_were_run(name):
-    stored, made = read_notebook("solutions", name), make_exercises.build(name, "solutions")
+    stored = read_notebook("solutions", name)
     nbformat.validate(stored)
-    keys = [(cell.id, cell.cell_type, cell.source) for cell in stored.cells]
-    assert keys == [(cell.id, cell.cell_type, cell.source) for cell in made.cells], (
-        "out of step: run python tests/make_exercises.py"
+    assert stored.cells == build.exercise(name, "solutions").cells, (
+        "out of step: run notebooks/source/build.py exercises"
     )
     outputs = [output for cell in stored.cells for output in cell.get("outputs", [])]
     assert {output.output_type for output in outputs} <= {"stream", "display_data"}
@@ -127,36 +121,18 @@ def test_solutions_are_what_the_generator_makes_and_were_run(name):
     assert (NOTEBOOKS / "solutions" / f"{name}.ipynb").stat().st_size < 100_000
 
 
-@pytest.mark.parametrize("kind", ["exercises", "solutions"])
-@pytest.mark.parametrize("name", NAMES)
-def test_jupyterlab_does_not_pair_a_copy_with_the_source(name, kind):
-    # Paired, saving a student's answers would write them over the source.
-    path = str(NOTEBOOKS / kind / f"{name}.ipynb")
-    config = jupytext.config.load_jupytext_config(path)
-    formats = jupytext.config.notebook_formats(read_notebook(kind, name), config, path)
-    assert [form["extension"] for form in formats] == [".ipynb"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_jupyterlab_does_not_pair_the_source_with_a_copy(name):
-    path = str(make_exercises.SOURCES / f"{name}.py")
-    config = jupytext.config.load_jupytext_config(path)
-    formats = jupytext.config.notebook_formats(jupytext.read(path), config, path)
-    assert [form["extension"] for form in formats] == [".py"]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_exercises_have_their_parts(name):
     sheet = SHEETS[name]
     assert list(sheet.exercises) == list(range(1, len(sheet.exercises) + 1))
     assert 3 <= len(sheet.exercises) <= 5
     for number, cells in sheet.exercises.items():
-        assert sum(map(make_exercises.has_answer, cells)) == 1
+        assert sum(map(build.has_answer, cells)) == 1
         assert [f"marks.exercise({number}, " in cell for cell in cells].count(True) == 1
         assert f"marks.exercise({number}, " in cells[-1]
         assert len(ANSWERS[name]["WRONG"].get(number, [])) >= 3, f"wrong answers to {number}"
         assert ANSWERS[name]["RIGHT"].get(number), f"another right answer to {number}"
-    texts = [cell.source for cell in make_exercises.read(name) if cell.cell_type == "markdown"]
+    texts = [cell.source for cell in build.read_exercises(name) if cell.cell_type == "markdown"]
     for text in texts:
         assert text.count("<details><summary>Hint</summary>") == len(HEADING.findall(text))
 
@@ -178,10 +154,10 @@ def each_answer(kind):
 @pytest.mark.parametrize("sheet", NAMES, indirect=True)
 def test_unsolved_copy_runs_and_says_what_is_left_to_do(sheet):
     cells = code_of(read_notebook("exercises", sheet.name))
-    found = results(run(cells[len(sheet.shared) :], dict(sheet.namespace)))
+    found = results(run(cells[1 + len(sheet.shared) :], dict(sheet.namespace)))
     assert list(found) == list(sheet.exercises)
     for number, (verdict, hint) in found.items():
-        (answer,) = filter(make_exercises.has_answer, sheet.exercises[number])
+        (answer,) = filter(build.has_answer, sheet.exercises[number])
         is_empty = "There is a bug here." not in answer
         assert verdict == ("not solved yet" if is_empty else "not right yet")
         assert len(hint.split()) >= 5
@@ -190,7 +166,7 @@ def test_unsolved_copy_runs_and_says_what_is_left_to_do(sheet):
 @pytest.mark.parametrize("sheet", NAMES, indirect=True)
 def test_solutions_pass(sheet):
     cells = code_of(read_notebook("solutions", sheet.name))
-    found = results(run(cells[len(sheet.shared) :], dict(sheet.namespace)))
+    found = results(run(cells[1 + len(sheet.shared) :], dict(sheet.namespace)))
     assert found == {number: ("right", "") for number in sheet.exercises}
 
 

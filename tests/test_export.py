@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -110,7 +111,6 @@ def test_other_models_give_the_same_logits_and_stay_as_they_were(name, vit_tiny,
     assert all(module.training for module in model.modules())
     assert [p.requires_grad for p in model.parameters()] == trainable
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert torch.backends.mha.get_fastpath_enabled()
     assert_same_logits(model.eval(), transform, exported)
 
 
@@ -119,12 +119,12 @@ def test_the_onnx_file_is_valid_and_alone(resnet18):
     assert sorted(path.name for path in exported.onnx.parent.iterdir()) == sorted(export.FILES)
     content = onnx.load(exported.onnx)
     onnx.checker.check_model(content, full_check=True)
-    assert [(i.domain, i.version) for i in content.opset_import if i.domain == ""] == [("", 18)]
     (images,), (logits,) = content.graph.input, content.graph.output
     sizes = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
-    assert images.name == "images" and sizes == ["batch", 3, 64, 64]
+    assert images.name == "images" and sizes[1:] == [3, 64, 64]
+    assert isinstance(sizes[0], str)  # its name, "batch" from PyTorch 2.7 on
     sizes = [d.dim_param or d.dim_value for d in logits.type.tensor_type.shape.dim]
-    assert logits.name == "logits" and sizes == ["batch", 3]
+    assert logits.name == "logits" and isinstance(sizes[0], str) and sizes[1:] == [3]
 
 
 def test_the_files_do_not_tell_whose_machine_made_them(resnet18):
@@ -171,8 +171,6 @@ def test_the_description_is_enough_to_prepare_a_picture(name, size, sizes):
     images = prepare_as_described(picture, description)
     np.testing.assert_allclose(images, transform(picture).numpy(), atol=1e-5)
     assert list(images.shape) == description["input"]["shape"][1:]
-    low, high = (np.array(description["input"]["range"][k])[:, None, None] for k in ("low", "high"))
-    assert (images >= low - 1e-5).all() and (images <= high + 1e-5).all()
 
 
 def test_the_description_is_written_beside_the_models(resnet18):
@@ -187,7 +185,7 @@ def test_the_description_is_written_beside_the_models(resnet18):
 
 def test_comparison_measures_all_three(resnet18):
     model, transform, exported = resnet18
-    rows = export.compare(model, exported, prepare(transform), runs=2)
+    rows = export.compare(model, exported, prepare(transform))
     assert [row.format for row in rows] == ["PyTorch", "torch.export", "ONNX Runtime"]
     assert all(row.same_class == row.total == len(CHARTS) for row in rows)
     assert rows[0].largest_difference == 0
@@ -196,7 +194,6 @@ def test_comparison_measures_all_three(resnet18):
     sizes = [exported.program.stat().st_size, exported.onnx.stat().st_size]
     assert [row.megabytes for row in rows[1:]] == [size / 1e6 for size in sizes]
     assert rows[0].megabytes == pytest.approx(rows[1].megabytes, rel=0.1)
-    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     header, *lines = export.table(rows).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     assert header.index("MB") + 2 == lines[0].index(f"{rows[0].megabytes:.1f}") + 4
@@ -206,8 +203,18 @@ def test_comparison_finds_files_of_another_model(resnet18):
     _, transform, exported = resnet18
     other = make_model("resnet18")
     nn.init.normal_(other.fc.weight, std=0.5)
-    _, *rows = export.compare(other, exported, prepare(transform)[:1], runs=1)  # one is enough
+    _, *rows = export.compare(other, exported, prepare(transform)[:1])  # one is enough
     assert all(row.largest_difference > 0.01 and row.total == 1 for row in rows)
+
+
+def test_onnx_runtime_is_imported_without_telemetry_and_nothing_stays_set(monkeypatch, tmp_path):
+    text = "import os\nseen = os.environ.get('ORT_DISABLE_TELEMETRY')"
+    (tmp_path / "onnxruntime.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    assert export._import_onnxruntime().seen == "1"
+    assert "ORT_DISABLE_TELEMETRY" not in os.environ
 
 
 # The command
@@ -217,7 +224,7 @@ def test_comparison_finds_files_of_another_model(resnet18):
 def saved(resnet18, tmp_path):
     model, transform, _ = resnet18
     return utils.save_model(
-        model, tmp_path / "run", "model.pt", class_names=CLASS_NAMES, transform=transform
+        model, tmp_path / "run", "model.safetensors", class_names=CLASS_NAMES, transform=transform
     )
 
 
@@ -226,29 +233,28 @@ def quick(resnet18, monkeypatch):
     """Let the command copy what was exported before, and time nothing twice."""
     _, _, exported = resnet18
 
-    def copy(name):
-        return lambda _, path: shutil.copy(exported.onnx.parent / name, path)
+    def copy(model, size, folder):
+        for path in (exported.program, exported.onnx):
+            shutil.copy(path, folder)
 
-    monkeypatch.setattr(export, "_export_program", lambda *_: None)
-    monkeypatch.setattr(torch.export, "save", copy("model.pt2"))
-    monkeypatch.setattr(export, "_export_onnx", copy("model.onnx"))
+    monkeypatch.setattr(export, "_write_models", copy)
     monkeypatch.setattr(export, "_seconds", lambda *_: 0.01)
 
 
 def test_command_writes_checks_and_prints(saved, quick, tmp_path, capsys):
     photos = [str(path) for path in CHARTS[:3]]
-    arguments = [str(saved), "--out", str(tmp_path / "new" / "out"), "--photos", *photos]
+    arguments = [str(saved), "--out", str(tmp_path / "new" / "out"), "--images", *photos]
     assert export.main(arguments) == 0
     printed = capsys.readouterr()
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == set(export.FILES)
-    assert printed.out.count("3/3") == 3 and "pictures 3" in printed.out
+    assert printed.out.count("3/3") == 3 and "images 3" in printed.out
     assert printed.err == ""
 
 
 def test_command_overwrites_only_when_told(saved, quick, capsys):
     assert export.main([str(saved)]) == 0
     assert "64/64" in capsys.readouterr().out  # charts, where no photos are given
-    photo = ["--photos", str(CHARTS[0])]
+    photo = ["--images", str(CHARTS[0])]
     path = saved.parent / "preprocessing.json"
     path.write_text("mine")
     (saved.parent / "model.onnx").unlink()
@@ -257,14 +263,15 @@ def test_command_overwrites_only_when_told(saved, quick, capsys):
     assert path.read_text() == "mine" and not (saved.parent / "model.onnx").exists()
     assert export.main([str(saved), *photo, "--overwrite"]) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["class_names"] == CLASS_NAMES
-    assert {p.name for p in saved.parent.iterdir()} == {"model.pt", *export.FILES}
+    assert {p.name for p in saved.parent.iterdir()} == {"model.safetensors", *export.FILES}
 
 
 def test_a_file_that_disagrees_is_an_error(saved, quick, capsys):
-    checkpoint = torch.load(saved, weights_only=True)
-    checkpoint["state_dict"]["fc.bias"] += torch.tensor([1.0, 0.0, 0.0])
-    torch.save(checkpoint, saved)
-    assert export.main([str(saved), "--photos", *map(str, CHARTS)]) == 1
+    model, checkpoint = model_builder.load_model(saved)
+    model.fc.bias.data += torch.tensor([1.0, 0.0, 0.0])
+    options = {key: checkpoint[key] for key in ("class_names", "transform")}
+    utils.save_model(model, saved.parent, saved.name, **options)
+    assert export.main([str(saved), "--images", *map(str, CHARTS)]) == 1
     printed = capsys.readouterr()
     assert "model.onnx differs from the model by up to" in printed.err
     assert "model.pt2 differs" in printed.err and "ONNX Runtime" in printed.out
@@ -274,13 +281,13 @@ def test_mistakes_get_one_line(saved, tmp_path, capsys):
     (tmp_path / "text.png").write_text("no picture")
     for arguments, message in [
         ([str(tmp_path / "absent.pt")], "absent.pt: no such file"),
-        ([str(saved), "--photos", str(tmp_path / "text.png")], "text.png cannot be read"),
+        ([str(saved), "--images", str(tmp_path / "text.png")], "text.png cannot be read"),
     ]:
         assert export.main(arguments) == 1
         printed = capsys.readouterr().err
         assert printed.startswith("export: error: ") and message in printed
         assert printed.count("\n") == 1
-    assert [path.name for path in saved.parent.iterdir()] == ["model.pt"]
+    assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]
 
 
 def test_missing_packages_are_named_with_the_line_to_run(saved, monkeypatch, capsys):
@@ -288,6 +295,6 @@ def test_missing_packages_are_named_with_the_line_to_run(saved, monkeypatch, cap
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else find(name)
     )
-    assert export.main([str(saved), "--photos", str(CHARTS[0])]) == 1
+    assert export.main([str(saved), "--images", str(CHARTS[0])]) == 1
     assert "pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
-    assert [path.name for path in saved.parent.iterdir()] == ["model.pt"]
+    assert [path.name for path in saved.parent.iterdir()] == ["model.safetensors"]

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-import typing
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,6 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, get_model, get_model_weights
 
-from going_modular import model_builder, utils
 from going_modular.model_builder import (
     WeightsError,
     blocks,
@@ -31,10 +30,10 @@ from going_modular.model_builder import (
     head,
     head_features,
     heads,
-    load_model,
     parameter_groups,
     unfreeze,
 )
+from going_modular.models import fetching, from_torchvision
 
 NAMES = [*torchvision.models.list_models(module=torchvision.models), "efficientnet_lite0"]
 NUM_CLASSES = 12
@@ -109,7 +108,7 @@ def all_logits(outputs: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 
 def test_every_model_is_listed():
     assert len(NAMES) >= 81
-    assert model_builder.model_names() == sorted(NAMES)
+    assert from_torchvision.names() == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,7 +118,7 @@ def test_new_heads_give_the_network_that_torchvision_builds_for_as_many_classes(
         warnings.simplefilter("ignore", FutureWarning)
         expected = get_model(name, num_classes=NUM_CLASSES, **config)
     model = meta_model(name)
-    assert model.architecture == name
+    assert model.blueprint.architecture == name
     assert shapes(model) == shapes(expected)
 
 
@@ -431,10 +430,9 @@ def test_one_class_is_no_classification():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """An empty cache folder in place of the user's; no memory of hosts asked before."""
+    """An empty cache folder in place of the user's."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("GOING_MODULAR_OFFLINE", raising=False)
-    monkeypatch.setattr(model_builder, "_unreachable", set())
     folder = tmp_path / "cache" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -453,64 +451,42 @@ def redirect(monkeypatch, name: str, url: str) -> None:
 
 
 @contextmanager
-def serve(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+def serve(folder: Path) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def serve_file(path: Path, pause: float = 0.0, pieces: int = 4, missing: int = 0):
-    """Serve one file in pieces, with a pause before each, the last `missing` left out."""
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def translate_path(self, path: str) -> str:
+        return os.path.join(self.directory, os.path.basename(path))  # a proxy gets a whole URL
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = path.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            step = -(-len(content) // pieces)
-            try:
-                for i in range(pieces - missing):
-                    time.sleep(pause)
-                    self.wfile.write(content[i * step : (i + 1) * step])
-                if missing:
-                    time.sleep(3)
-            except OSError:
-                pass  # the client has gone
-
-        def log_message(self, *_) -> None:
-            pass
-
-    return serve(Handler)
+    def log_message(self, *_) -> None:
+        pass
 
 
-@contextmanager
-def silent_port(backlog: bool) -> Iterator[int]:
-    """A port that takes connections and never answers, or one that refuses them."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        if backlog:
-            listener.listen()
-        yield listener.getsockname()[1]
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Take connections and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_file_in_the_cache_is_used(cache, monkeypatch):
+def weights_of(model: nn.Module) -> Tensor:
+    return next(model.parameters()).detach()
+
+
+@pytest.mark.parametrize("weights", ["DEFAULT", get_model_weights("squeezenet1_1").IMAGENET1K_V1])
+def test_a_file_in_the_cache_is_used(cache, monkeypatch, weights):
     path = publish("squeezenet1_1", cache)
     redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
     published = torch.load(path, weights_only=True)
-    model = create_model("squeezenet1_1", 2)
+    model = create_model("SqueezeNet1_1", 2, weights, random_if_absent=True)
+    assert model.blueprint.architecture == "squeezenet1_1"
     for name, tensor in model.state_dict().items():
         assert name.startswith("classifier.1.") or torch.equal(tensor, published[name])
-    assert model.classifier[1].out_channels == 2
-
-
-@pytest.mark.parametrize("weights", ["IMAGENET1K_V1", get_model_weights("squeezenet1_1").DEFAULT])
-def test_weights_are_given_by_name_or_member(cache, monkeypatch, weights):
-    path = publish("squeezenet1_1", cache)
-    redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
-    model = create_model("SqueezeNet1_1", 2, weights=weights)
-    assert model.architecture == "squeezenet1_1"
 
 
 def test_the_embedded_model_needs_no_network(cache):
@@ -534,70 +510,58 @@ def test_pretrained_and_scratch_are_one_network(name, cache, monkeypatch):
     assert torch.equal(scratch.eval()(images), pretrained.eval()(images))
 
 
+def test_weights_are_downloaded_once_and_checked(cache, tmp_path, monkeypatch, capsys):
+    path = publish("squeezenet1_1", tmp_path)
+    with serve(tmp_path) as server:
+        redirect(monkeypatch, "squeezenet1_1", f"{server}/{path.name}")
+        model = create_model("squeezenet1_1", 2, random_if_absent=True)
+    assert torch.equal(weights_of(create_model("squeezenet1_1", 2)), weights_of(model))
+    assert (cache / path.name).read_bytes() == path.read_bytes()
+    assert "RANDOM" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("login-0123abcd.pth", "invalid hash"), ("none-0123abcd.pth", "404")]
+)
+def test_what_a_server_sends_instead_is_refused(file, reason, cache, tmp_path, monkeypatch):
+    (tmp_path / "login-0123abcd.pth").write_text("<html>Please log in to this network</html>")
+    with serve(tmp_path) as server:
+        redirect(monkeypatch, "squeezenet1_1", f"{server}/{file}")
+        with pytest.raises(WeightsError, match=reason):
+            create_model("squeezenet1_1", 2)
+    assert not list(cache.iterdir())
+
+
 @pytest.mark.parametrize("name", ["resnet18", "vit_h_14"])
-def test_offline_says_what_to_do_at_once(name, cache, monkeypatch):
+def test_an_unreachable_host_says_what_to_do_at_once(name, cache, monkeypatch):
+    url = f"http://127.0.0.1:1/models/{name}-0123abcd.pth"
+    redirect(monkeypatch, name, url)
     start = time.perf_counter()
-    with silent_port(backlog=False) as port:
-        url = f"http://127.0.0.1:{port}/models/{name}-0123abcd.pth"
-        redirect(monkeypatch, name, url)
-        with pytest.raises(WeightsError) as caught:
-            create_model(name, 2)
+    with pytest.raises(WeightsError) as caught:
+        create_model(name, 2)
     assert time.perf_counter() - start < 2  # vit_h_14 alone takes longer to build
     for hint in (url, str(cache / f"{name}-0123abcd.pth"), 'create_model("efficientnet_lite0"'):
         assert hint in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
-    assert socket.getdefaulttimeout() is None
 
 
-def test_a_network_that_swallows_packets_is_not_waited_for(cache, monkeypatch):
-    monkeypatch.setattr(model_builder, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))  # no name server
-    redirect(monkeypatch, "resnet18", "http://example.invalid/resnet18-0123abcd.pth")
-    start = time.perf_counter()
-    with pytest.raises(WeightsError, match=r"no answer within 0\.3 seconds"):
+def test_a_server_that_never_answers_is_given_up(cache, silent_server, monkeypatch):
+    monkeypatch.setattr(fetching, "STALL_SECONDS", 0.3)
+    redirect(monkeypatch, "resnet18", f"{silent_server}/resnet18-0123abcd.pth")
+    with pytest.raises(WeightsError, match="timed out"):
         create_model("resnet18", 2)
-    assert time.perf_counter() - start < 2
-
-
-def test_a_server_that_never_answers_is_not_waited_for(cache, monkeypatch):
-    monkeypatch.setattr(model_builder, "CONNECT_SECONDS", 0.3)
-    with silent_port(backlog=True) as port:
-        redirect(monkeypatch, "resnet18", f"http://127.0.0.1:{port}/resnet18-0123abcd.pth")
-        with pytest.raises(WeightsError, match="cannot be downloaded"):
-            create_model("resnet18", 2)
-
-
-def test_a_slow_download_is_not_cut(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_builder, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(model_builder, "STALL_SECONDS", 0.5)
-    path = publish("squeezenet1_1", tmp_path)
-    with serve_file(path, pause=0.2, pieces=6) as server:
-        redirect(monkeypatch, "squeezenet1_1", f"{server}/{path.name}")
-        start = time.perf_counter()
-        create_model("squeezenet1_1", 2)
-    assert time.perf_counter() - start > 1
-    assert (cache / path.name).read_bytes() == path.read_bytes()
-
-
-def test_a_download_that_stalls_is_given_up(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_builder, "STALL_SECONDS", 0.3)
-    path = publish("squeezenet1_1", tmp_path)
-    with serve_file(path, missing=1) as server:
-        redirect(monkeypatch, "squeezenet1_1", f"{server}/{path.name}")
-        with pytest.raises(WeightsError, match="timed out"):
-            create_model("squeezenet1_1", 2)
-    assert not list(cache.iterdir())
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_page_in_place_of_the_file_is_refused(cache, tmp_path, monkeypatch):
-    page = tmp_path / "login.html"
-    page.write_text("<html>Please log in to this network</html>")
-    with serve_file(page, pieces=1) as server:
-        redirect(monkeypatch, "squeezenet1_1", f"{server}/squeezenet1_1-0123abcd.pth")
-        with pytest.raises(WeightsError, match="invalid hash"):
-            create_model("squeezenet1_1", 2)
-    assert not list(cache.iterdir())
+def test_behind_a_proxy_the_proxy_is_asked(cache, tmp_path, monkeypatch):
+    path = publish("squeezenet1_1", tmp_path)
+    redirect(monkeypatch, "squeezenet1_1", f"http://nowhere.invalid/{path.name}")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which knows the proxies of its birth
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serve(tmp_path) as server:
+        monkeypatch.setenv("http_proxy", server)
+        create_model("squeezenet1_1", 2)
+    assert (cache / path.name).exists()
 
 
 @pytest.mark.parametrize("size", [0, 1_000_000])
@@ -605,185 +569,43 @@ def test_a_damaged_file_is_named(cache, monkeypatch, size):
     path = publish("squeezenet1_1", cache)
     redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
     os.truncate(path, size)
-    with pytest.raises(WeightsError, match=r"is damaged.*delete it") as caught:
-        create_model("squeezenet1_1", 2)
+    with pytest.raises(WeightsError, match=r"is damaged.*move it away") as caught:
+        create_model("squeezenet1_1", 2, random_if_absent=True)
     assert str(path) in str(caught.value)
 
 
-# Random weights in place of absent ones, on request
+def test_another_models_weights_under_this_name_are_named(cache, monkeypatch):
+    path = publish("shufflenet_v2_x0_5", cache)
+    redirect(monkeypatch, "squeezenet1_1", f"http://127.0.0.1:1/models/{path.name}")
+    with pytest.raises(WeightsError, match="holds other weights than its name says"):
+        create_model("squeezenet1_1", 2)
 
 
-@pytest.fixture
-def knocks(monkeypatch) -> list[str]:
-    """No network: the addresses that were tried."""
-    tried = []
-
-    def knock(url: str) -> None:
-        tried.append(url)
-        raise TimeoutError("no answer")
-
-    monkeypatch.setattr(model_builder, "_knock", knock)
-    return tried
-
-
-def weights_of(model: nn.Module) -> Tensor:
-    return next(model.parameters()).detach()
-
-
-def test_on_request_absent_weights_are_random_and_it_says_so(cache, knocks, capsys):
+def test_on_request_absent_weights_are_random_and_it_says_so(cache, monkeypatch, capsys):
+    monkeypatch.setenv("GOING_MODULAR_OFFLINE", "1")
     torch.manual_seed(0)
     model = create_model("resnet18", 2, random_if_absent=True)
     out, err = capsys.readouterr()
-    assert f"resnet18-f37072fd.pth is not in {cache} and cannot be downloaded: no answer" in out
+    assert "cannot be downloaded: GOING_MODULAR_OFFLINE is set\n" in out
     assert "RANDOM WEIGHTS: resnet18 runs, but what comes out means nothing.\n" in out
     assert not err
     torch.manual_seed(0)
     scratch = create_model("resnet18", 2, weights=None)
     assert torch.equal(weights_of(model), weights_of(scratch))
-    assert model.config == scratch.config
-    with pytest.raises(WeightsError, match="no answer"):
-        create_model("resnet18", 2)
-
-
-def test_a_lesson_of_many_models_waits_for_the_network_once(cache, knocks, capsys):
-    for name in ("squeezenet1_1", "shufflenet_v2_x0_5", "squeezenet1_1"):
-        create_model(name, 2, random_if_absent=True)
-    assert len(knocks) == 1
-    out, _ = capsys.readouterr()
-    assert (out.count("no answer"), out.count("RANDOM WEIGHTS")) == (1, 3)
-    with pytest.raises(WeightsError):  # who does not ask for random ones may be connected by now
-        create_model("squeezenet1_1", 2)
-    assert len(knocks) == 2
-
-
-def test_weights_in_the_cache_are_used_although_random_would_do(cache, knocks, monkeypatch, capsys):
-    create_model("shufflenet_v2_x0_5", 2, random_if_absent=True)  # now the host is known as absent
-    capsys.readouterr()
-    path = publish("squeezenet1_1", cache)
-    url = get_model_weights("squeezenet1_1").DEFAULT.url
-    redirect(monkeypatch, "squeezenet1_1", f"{url.rpartition('/')[0]}/{path.name}")
-    model = create_model("squeezenet1_1", 2, random_if_absent=True)
-    published = torch.load(path, weights_only=True)
-    assert torch.equal(weights_of(model), published["features.0.weight"])
-    assert capsys.readouterr() == ("", "")
-    os.truncate(path, 1000)
-    with pytest.raises(WeightsError, match="is damaged"):  # there, and not what it should be
-        create_model("squeezenet1_1", 2, random_if_absent=True)
-
-
-def test_weights_are_downloaded_before_random_ones_are_taken(cache, tmp_path, monkeypatch, capsys):
-    path = publish("squeezenet1_1", tmp_path)
-    with serve_file(path) as server:
-        redirect(monkeypatch, "squeezenet1_1", f"{server}/{path.name}")
-        model = create_model("squeezenet1_1", 2, random_if_absent=True)
-    published = torch.load(path, weights_only=True)
-    assert torch.equal(weights_of(model), published["features.0.weight"])
-    assert "RANDOM" not in capsys.readouterr().out
-
-
-def test_a_file_that_the_server_lacks_says_nothing_about_others(cache, monkeypatch, capsys):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        paths: typing.ClassVar[list[str]] = []
-
-        def do_GET(self) -> None:
-            self.paths.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_) -> None:
-            pass
-
-    with serve(Handler) as server:
-        for name in ("squeezenet1_1", "shufflenet_v2_x0_5"):
-            redirect(monkeypatch, name, f"{server}/{name}-0123abcd.pth")
-            create_model(name, 2, random_if_absent=True)
-    assert Handler.paths == ["/squeezenet1_1-0123abcd.pth", "/shufflenet_v2_x0_5-0123abcd.pth"]
-    assert capsys.readouterr().out.count("404") == 2
-
-
-def test_offline_by_wish_nothing_is_tried(cache, knocks, monkeypatch, capsys):
-    monkeypatch.setenv("GOING_MODULAR_OFFLINE", "1")
+    assert model.blueprint.config == scratch.blueprint.config
     with pytest.raises(WeightsError, match="GOING_MODULAR_OFFLINE is set"):
         create_model("resnet18", 2)
-    create_model("resnet18", 2, random_if_absent=True)
-    assert "downloaded: GOING_MODULAR_OFFLINE is set" in capsys.readouterr().out
-    assert not knocks
 
 
-def test_random_weights_leave_the_network_as_those_asked_for(
-    vit_tiny, cache, knocks, monkeypatch, capsys
-):
+def test_random_weights_leave_the_network_as_those_asked_for(vit_tiny, cache, monkeypatch, capsys):
     weights = get_model_weights(vit_tiny).LARGE
-    monkeypatch.setattr(weights.value, "url", "http://example.invalid/vit_tiny-0123abcd.pth")
+    monkeypatch.setattr(weights.value, "url", "http://127.0.0.1:1/vit_tiny-0123abcd.pth")
     model = create_model(vit_tiny, 3, weights=weights, random_if_absent=True)
     assert model.image_size == 48
     assert "RANDOM WEIGHTS: vit_tiny" in capsys.readouterr().out
 
 
-# Saved models
-
-
-@pytest.fixture
-def transform():
-    return get_model_weights("efficientnet_lite0").DEFAULT.transforms()
-
-
-def test_a_saved_model_gives_the_same_logits(tmp_path, transform):
-    model = create_model("efficientnet_lite0", 3).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["bar", "line", "pie"], transform=transform
-    )
-    loaded, checkpoint = load_model(path)
-    assert checkpoint["class_names"] == ["bar", "line", "pie"]
-    assert loaded.architecture == "efficientnet_lite0"
-    assert not loaded.training
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.equal(loaded(images), model(images))
-
-
-def test_a_saved_model_with_a_head_of_its_own(tmp_path, transform):
-    model = create_model("resnet18", 2, weights=None, head=small_mlp()).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["ants", "bees"], transform=transform
-    )
-    loaded, _ = load_model(path, head=small_mlp())
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(loaded(images), model(images))
-    with pytest.raises(ValueError, match=r"model\.pt: the weights do not fit resnet18.*head="):
-        load_model(path)
-
-
-@pytest.mark.parametrize(("weights", "size"), [("SMALL", 32), ("LARGE", 48), (None, 32)])
-def test_a_model_for_larger_images_comes_back_as_large(weights, size, vit_tiny, tmp_path):
-    # As ViT does with SWAG_E2E weights: the position embedding is as large as their images.
-    transform = get_model_weights(vit_tiny)[weights or "DEFAULT"].transforms()
-    model = create_model(vit_tiny, 3, weights=weights).eval()
-    path = utils.save_model(
-        model, tmp_path, "model.pt", class_names=["a", "b", "c"], transform=transform
-    )
-    loaded, checkpoint = load_model(path)
-    assert checkpoint["config"] == {"image_size": size}
-    images = checkpoint["transform"](torch.rand(2, 3, 60, 70))
-    assert images.shape == (2, 3, size, size)
-    assert torch.equal(loaded(images), model(images))
-
-
-def test_files_without_a_config_still_load(vit_tiny, tmp_path):
-    model = create_model(vit_tiny, 2, weights=None).eval()
-    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
-    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
-    content = torch.load(path, weights_only=True)
-    del content["config"]
-    torch.save(content | {"format": 1}, path)
-    loaded, _ = load_model(path)
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(loaded(images), model(images))
-
-
-@pytest.mark.parametrize("config", [{"image_size": 40}, {"colour": "red"}])
-def test_a_config_that_does_not_fit_names_the_file(config, vit_tiny, tmp_path):
-    model = create_model(vit_tiny, 2, weights=None)
-    transform = get_model_weights(vit_tiny).DEFAULT.transforms()
-    path = utils.save_model(model, tmp_path, "m.pt", class_names=["a", "b"], transform=transform)
-    torch.save(torch.load(path, weights_only=True) | {"config": config}, path)
-    with pytest.raises(ValueError, match=r"m\.pt: the weights do not fit vit_tiny"):
-        load_model(path)
+def test_torchvisions_weights_go_with_their_own_size_of_images(vit_tiny):
+    assert create_model(vit_tiny, 3, weights=None, image_size=40).image_size == 40
+    with pytest.raises(ValueError, match="are for images of 32 pixels, not 40"):
+        create_model(vit_tiny, 3, image_size=40)

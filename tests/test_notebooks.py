@@ -3,9 +3,10 @@
 import ast
 import re
 import statistics
+import warnings
 from pathlib import Path
 
-import jupytext
+import build
 import nbformat
 import pytest
 
@@ -36,18 +37,13 @@ def text(notebook):
 
 
 def test_every_twin_has_its_notebook():
-    twins = sorted(path.stem for path in (NOTEBOOKS / "source").glob("*.py"))
-    assert twins == [path.stem for path in LESSONS]
+    assert build.LESSONS == [path.stem for path in LESSONS]
 
 
 def test_twin_and_notebook_say_the_same(lesson):
     path, notebook = lesson
-    twin = jupytext.read(path.parent / "source" / f"{path.stem}.py")
-    twin, notebook = (
-        [(c.cell_type, c.source, c.metadata.get("slideshow"), c.metadata.get("alt")) for c in cells]
-        for cells in (twin.cells, notebook.cells)
-    )
-    assert twin == notebook
+    made = build.lesson(path.stem)  # link and setup cell, too
+    assert made.cells == notebook.cells, "out of step: run notebooks/source/build.py lessons"
 
 
 def test_notebook_is_valid_executed_in_order_and_small(lesson):
@@ -60,11 +56,6 @@ def test_notebook_is_valid_executed_in_order_and_small(lesson):
     for cell in code_cells(notebook):
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr", output
-
-
-def test_setup_cell_is_the_same_in_all():
-    setups = {code_cells(nbformat.read(path, as_version=4))[0].source for path in LESSONS}
-    assert len(setups) == 1
 
 
 def test_frame(lesson):
@@ -88,15 +79,23 @@ def test_frame(lesson):
 
 
 def test_cells_are_short_and_explained(lesson):
-    _, notebook = lesson
+    path, notebook = lesson
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
-    assert max(lengths) <= 20 and statistics.median(lengths) <= 10
-    assert 20 <= len(notebook.cells) <= 45
-    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
-    assert "ccc" not in kinds
     # Prose, without link targets and the quiz with its choices.
     words = len(re.sub(f"{QUIZ}|" + r"\(http\S+\)", "", text(notebook)).split())
-    assert 700 <= words <= 1800
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    advice = {
+        f"a code cell of {max(lengths)} lines": max(lengths) <= 20,
+        f"half of the code cells have over {statistics.median(lengths)} lines": (
+            statistics.median(lengths) <= 10
+        ),
+        f"{len(notebook.cells)} cells": 20 <= len(notebook.cells) <= 45,
+        f"{words} words": 700 <= words <= 1800,
+        "three code cells in a row": "ccc" not in kinds,
+    }
+    for found, is_fine in advice.items():
+        if not is_fine:  # a matter of style, so no failure
+            warnings.warn(f"{path.stem}: {found}", stacklevel=1)
 
 
 @pytest.mark.parametrize("number", ["01", "02", "03", "04", "08"])

@@ -1,470 +1,199 @@
 """Known data sets, downloaded on first use: from a name to an ordinary folder of split folders.
 
-It knows addresses, archives and where the pictures lie in them. It does not read pictures for
-training: that is `data_setup`, for which a folder made here is like any other.
+It knows addresses, archives and where the images lie in them. It does not read images for training:
+that is `data_setup`, for which a folder made here is like any other.
 """
 
-import errno
-import itertools
 import os
 import re
 import shutil
-import socket
-import ssl
-import stat
-import sys
 import tarfile
-import time
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import NamedTuple
 
+import pooch
 import requests
-from filelock import FileLock, Timeout
-from PIL import Image
-from requests.exceptions import ConnectTimeout, ProxyError
-from torchvision import datasets
+from filelock import FileLock
+from torchvision.datasets import CIFAR10, Flowers102, Food101, OxfordIIITPet, VisionDataset
 from tqdm.auto import tqdm
-from urllib3.exceptions import HTTPError, ProtocolError
 
 from going_modular import utils
 
-MB = 10**6
-CHUNK = 2**16
-WAITS = (1, 2, 4, 8)  # seconds between attempts of which none brings anything new
-TIMEOUT = (5, 30)  # seconds: to connect to one address, and between two pieces of the answer
-FIRST_BYTES = {".zip": b"PK", ".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".mat": b"MATLAB"}
-ZIP_TYPES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, OSError)
-
-
-# --- The data sets ------------------------------------------------------------------------------
-
-CIFAR10, PETS = datasets.CIFAR10, datasets.OxfordIIITPet
-FLOWERS, FOOD = datasets.Flowers102, datasets.Food101
-
-
-class Archive(NamedTuple):
-    """A file to download; `folder` is where torchvision keeps and unpacks it, below its root."""
-
-    url: str
-    md5: str | None = None
-    folder: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.url.rpartition("/")[2]
+RETRIES = 3  # of a download that breaks off: after 1, 2 and 3 seconds
+TIMEOUT = (5, 30)  # seconds to connect, and between two pieces of the answer
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class DataSet(NamedTuple):
-    """Where a data set comes from, and what it must be when it is complete."""
+    """Where a data set's files are, their checksums, and how torchvision opens each split."""
 
-    archives: Callable[[], list[Archive]]
-    open: Callable[[Path, str], datasets.VisionDataset] | None  # a split; None: plain folders
-    counts: dict[str, int]  # pictures in each split
-    megabytes: int  # on disk while it is put in order, without the archives
+    base_url: str
+    registry: dict[str, str | None]  # file -> checksum, as pooch takes them
+    folder: str = ""  # below which torchvision looks for what is in the files
+    splits: dict[str, Callable[..., VisionDataset]] | None = None  # None: a zip of split folders
 
 
-TUTORIAL = "https://download.pytorch.org/tutorial/"
-COURSE = "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data/"
-
-# Addresses and checksums are those of torchvision's classes, asked for when they are needed. For
-# the first two no checksum is published: the archive's own must do, and a look at each picture.
-DATA_SETS = {
+DATA_SETS = {  # addresses and checksums are torchvision's; for the two zips none is published
     "hymenoptera": DataSet(
-        lambda: [Archive(TUTORIAL + "hymenoptera_data.zip")],
-        None,
-        {"train": 244, "val": 153},
-        60,
+        "https://download.pytorch.org/tutorial/",
+        {"hymenoptera_data.zip": None},
     ),
     "pizza_steak_sushi": DataSet(
-        lambda: [Archive(COURSE + "pizza_steak_sushi.zip")],
-        None,
-        {"train": 225, "test": 75},
-        30,
+        "https://github.com/mrdbourke/pytorch-deep-learning/raw/main/data/",
+        {"pizza_steak_sushi.zip": None},
     ),
     "cifar10": DataSet(
-        lambda: [Archive(CIFAR10.url, CIFAR10.tgz_md5)],
-        lambda root, split: CIFAR10(root, train=split == "train"),
-        {"train": 50_000, "test": 10_000},
-        500,
+        "https://www.cs.toronto.edu/~kriz/",
+        {"cifar-10-python.tar.gz": "md5:c58f30108f718f92721af3b95e74349a"},
+        splits={"train": partial(CIFAR10, train=True), "test": partial(CIFAR10, train=False)},
     ),
     "oxford_pets": DataSet(
-        lambda: [Archive(url, md5, "oxford-iiit-pet") for url, md5 in PETS._RESOURCES],
-        lambda root, split: PETS(root, "trainval" if split == "train" else split),
-        {"train": 3_680, "test": 3_669},
-        1_000,
+        "https://www.robots.ox.ac.uk/~vgg/data/pets/data/",
+        {
+            "images.tar.gz": "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            "annotations.tar.gz": "md5:95a8c909bbe2e81eed6a22bccdf3f68f",
+        },
+        "oxford-iiit-pet",
+        {"train": OxfordIIITPet, "test": partial(OxfordIIITPet, split="test")},
     ),
     "flowers102": DataSet(
-        lambda: [
-            Archive(FLOWERS._download_url_prefix + name, md5, "flowers-102")
-            for name, md5 in FLOWERS._file_dict.values()
-        ],
-        FLOWERS,
-        {"train": 1_020, "val": 1_020, "test": 6_149},
-        400,
+        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
+        {
+            "102flowers.tgz": "md5:52808999861908f626f3c1f4e79d11fa",
+            "imagelabels.mat": "md5:e0620be6f572b9609742df49c70aed4d",
+            "setid.mat": "md5:a5357ecc9cb78c4bef273ce3793fc85c",
+        },
+        "flowers-102",
+        {split: partial(Flowers102, split=split) for split in ("train", "val", "test")},
     ),
     "food101": DataSet(
-        lambda: [Archive(FOOD._URL, FOOD._MD5)],
-        FOOD,
-        {"train": 75_750, "test": 25_250},
-        5_500,
+        "http://data.vision.ee.ethz.ch/cvl/",
+        {"food-101.tar.gz": "md5:85eeb15f3717b99a5da872d97d918f87"},
+        splits={split: partial(Food101, split=split) for split in ("train", "test")},
     ),
 }
-
-
-# --- From a name to a folder --------------------------------------------------------------------
 
 
 def prepare(name: str) -> Path:
     """Return the folder of a data set in `DATA_SETS`; download it and put it in order, if need be.
 
-    It is in `data` beside this package, or in the folder that the environment variable
-    GOING_MODULAR_DATA names. A folder that is there is used as it is. A new one appears whole or
-    not at all: until then everything is in a hidden folder beside it, where a later run goes on.
-    Raises ConnectionError, ValueError or OSError, saying what to do by hand.
+    It lies in `download_folder()`, and one that is there is used as it is. A new one appears whole
+    or not at all: until then all is in a hidden folder beside it, where a later run finds the
+    files that have arrived. Raises ConnectionError where one cannot be had and ValueError where one
+    is broken, saying what to do by hand.
     """
-    default = Path(__file__).resolve().parent.parent.parent / "data"
-    root = Path(os.environ.get("GOING_MODULAR_DATA") or default).expanduser().absolute()
+    data_set, root = DATA_SETS[name], download_folder()
     folder, work = root / name, root / f".{name}"
     if folder.is_dir() and not work.is_dir():
         return folder
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / f".{name}.lock")  # which the system releases if the process is killed
+    work.mkdir(parents=True, exist_ok=True)
     try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        _say(f"{name}: waiting for another process that prepares it")
-        held = lock.acquire()
-    with held:
-        if not folder.is_dir():
-            _make(name, root, work).rename(folder)
-        shutil.rmtree(work, ignore_errors=True)
+        with FileLock(root / f".{name}.lock"):  # two commands at once download once
+            if not folder.is_dir():
+                with tempfile.TemporaryDirectory(dir=work) as temporary:
+                    _make(data_set, root, work, Path(temporary)).rename(folder)
+            shutil.rmtree(work, ignore_errors=True)
+    except (ConnectionError, ValueError) as error:
+        place = root / data_set.folder
+        files = (f"  {data_set.base_url}{file}\n  as {place / file}" for file in data_set.registry)
+        raise type(error)(
+            f"{name}: {error}.\nTo download it by hand, save\n" + "\n".join(files) + "\nand try "
+            f"again, or put the images into {folder / 'train'}, one folder a class. "
+            "The data set charts needs no download."
+        ) from error
     return folder
 
 
-def _make(name: str, root: Path, work: Path) -> Path:
-    """Return a folder in `work` that holds the data set, complete and in order."""
-    data_set, files = DATA_SETS[name], []
-    archives = data_set.archives()
-    unpacked, ready = work / "unpacked", work / "ready"
-    most = 4 * sum(data_set.counts.values()) + 1000
-    try:
-        for archive in archives:
-            files.append(_find(name, archive, root, work))
-        _require_space(root, data_set.megabytes * MB)
-        for path in (unpacked, ready):
-            shutil.rmtree(path, ignore_errors=True)  # left by a run that was interrupted
-            path.mkdir(parents=True)
-        for archive, path in zip(archives, files, strict=True):
-            _check_md5(path, archive.md5)
-            unpack(path, unpacked / archive.folder, 2 * data_set.megabytes * MB, most)
-        for split in data_set.counts:
-            if data_set.open:
-                _place(data_set.open(unpacked, split), ready / split)
-            else:
-                _place_folder(unpacked, ready / split)
-        _check_pictures(ready, data_set.counts, decode=not archives[0].md5)
-    except (ConnectionError, ValueError) as error:
-        lines = [f"{name}: {error}."]
-        if isinstance(error, ValueError):
-            shutil.rmtree(work)  # with what was downloaded: no later run shall trust it
-            given = ", ".join(str(path) for path in files if path.is_file())
-            done = f"Replace or delete {given}" if given else "The download is deleted; try again"
-            lines.append(f"{done}.")
-        lines.append("To download it by hand, save")
-        lines += [f"  {item.url}\n  as {root / item.folder / item.name}" for item in archives]
-        lines.append(f"and try again, or put the pictures into {root / name / 'train'}, one folder")
-        lines.append("a class. The data set charts needs no download.")
-        raise type(error)("\n".join(lines)) from error
+def download_folder() -> Path:
+    """Return where data sets are kept: GOING_MODULAR_DATA, `data` in a checkout, or the cache."""
+    checkout = Path(__file__).resolve().parents[2]
+    is_checkout = (checkout / "pyproject.toml").is_file()
+    default = checkout / "data" if is_checkout else pooch.os_cache("going_modular")
+    return Path(os.environ.get("GOING_MODULAR_DATA") or default).expanduser().absolute()
+
+
+def _make(data_set: DataSet, root: Path, work: Path, temporary: Path) -> Path:
+    """Return a folder of split folders, made in `temporary` from files in `root` or `work`."""
+    unpacked, ready = temporary / "unpacked", temporary / "ready"
+    for file in data_set.registry:
+        given = root / data_set.folder / file
+        path = given if given.is_file() else work / file
+        try:
+            _fetch(data_set, path)
+            _unpack(path, unpacked / data_set.folder)
+            if data_set.splits is None:
+                return _find_splits(unpacked)
+        except BROKEN as error:
+            if path == given:
+                raise ValueError(f"{path} is broken ({error}): save it again") from error
+            path.unlink(missing_ok=True)
+            raise ValueError(f"{data_set.base_url}{file} came broken ({error})") from error
+    for split, open_split in data_set.splits.items():
+        _place(open_split(unpacked), ready / split)
     return ready
 
 
-def _find(name: str, archive: Archive, root: Path, work: Path) -> Path:
-    """Return the file that somebody put beside the data sets, or else a download in `work`."""
-    path = root / archive.folder / archive.name
-    if path.is_file():
-        _say(f"{name}: using {path}")
-        return path
-    path = work / archive.name
-    if not path.is_file():
-        if utils.is_offline():
-            raise ConnectionError(f"it is not in {root} yet, and GOING_MODULAR_OFFLINE is set")
-        _say(f"{name}: downloading {archive.url}")
-        fetch(archive.url, path, DATA_SETS[name].megabytes * MB)
-    return path
-
-
-def _place_folder(unpacked: Path, folder: Path) -> None:
-    """Move the split folder of an archive that is laid out like ours, perhaps in one folder."""
-    for root in (unpacked, *unpacked.iterdir()):
-        if (root / folder.name).is_dir():
-            (root / folder.name).rename(folder)
-            break
-    # The PyTorch tutorial's archive has it among the ants; its ImageFolder reads no GIF.
-    for placeholder in folder.rglob("imageNotFound.gif"):
-        placeholder.unlink()
-
-
-def _place(pictures: datasets.VisionDataset, folder: Path) -> None:
-    """Move the files that torchvision lists into class folders; write arrays as PNG files."""
-    # torchvision before 0.21 has no names for the flowers.
-    names = getattr(pictures, "classes", [f"flower {i:03}" for i in range(1, 103)])
-    folders = [folder / re.sub(r'[<>:"/\\|?*]', "", name) for name in names]  # as Windows allows
-    is_cifar10 = isinstance(pictures, CIFAR10)
-    labels = pictures.targets if is_cifar10 else pictures._labels
-    for label in set(labels):
-        folders[label].mkdir(parents=True)
-    if is_cifar10:
-        labelled = zip(pictures.data, labels, strict=True)
-        bar = _bar(labelled, f"Writing {folder.name}", len(labels), unit=" pictures")
-        for i, (pixels, label) in enumerate(bar):
-            Image.fromarray(pixels).save(folders[label] / f"{i:05}.png", compress_level=1)
-    else:
-        paths = pictures._images if isinstance(pictures, PETS) else pictures._image_files
-        for path, label in zip(paths, labels, strict=True):
-            path.rename(folders[label] / path.name)
-
-
-def _require_space(folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise OSError(
-            f"{folder} has {free / MB:,.0f} MB free and {size / MB:,.0f} MB are needed: "
-            "make room, or set GOING_MODULAR_DATA to a folder on another disk"
-        )
-
-
-def _check_md5(path: Path, md5: str | None) -> None:
-    found = md5 and datasets.utils.calculate_md5(path)
-    if found != md5:
-        raise ValueError(f"{path.name} has the MD5 sum {found}, and {md5} is published")
-
-
-def _check_pictures(folder: Path, counts: dict[str, int], decode: bool) -> None:
-    files = {
-        split: [path for path in (folder / split).glob("*/*") if not path.name.startswith(".")]
-        for split in counts
-    }
-    for split, paths in files.items():
-        if len(paths) != counts[split]:
-            raise ValueError(f"it has {len(paths)} {split} pictures instead of {counts[split]}")
-    for path in (path for paths in files.values() for path in paths if decode):
-        try:
-            with Image.open(path) as image:
-                image.load()
-        except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-            raise ValueError(f"{path.name} in it is no readable picture ({error})") from error
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _bar(items: Iterable | None, name: str, total: int | None = None, **options: object) -> tqdm:
-    if not utils.is_watched():
-        options["disable"] = True
-    return tqdm(items, name, total, leave=False, **options)
-
-
-# --- Download -----------------------------------------------------------------------------------
-
-
-class _TryAgain(Exception):
-    """An answer that another attempt may better, in `wait` seconds if the server says when."""
-
-    def __init__(self, reason: str, wait: str = ""):
-        super().__init__(reason)
-        self.wait = min(60, int(wait)) if wait.isdigit() else 0
-
-
-def fetch(url: str, path: Path, spare: int = 0) -> None:
-    """Download a file, going on with what an earlier attempt or run left in `path`.part.
-
-    `spare` is how many bytes of disk must remain. Raises ConnectionError if the file cannot be
-    had: at once if its host cannot be reached at all, or sends a page instead of the file.
-    """
-    part = path.with_name(f"{path.name}.part")
-    failures, most = 0, _size(part)
-    for attempt in itertools.count(1):
-        try:
-            headers = _resume(part)
-            with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-                _receive(response, part, spare)
-            break
-        except (requests.ConnectionError, requests.Timeout, HTTPError, _TryAgain) as error:
-            causes = list(_causes(error))
-            reason = getattr(causes[-1], "strerror", None) or causes[-1]
-            if attempt == 1 and any(_is_out_of_reach(cause) for cause in causes):
-                raise ConnectionError(f"cannot reach {urlsplit(url).hostname}: {reason}") from error
-            if _size(part) > most:
-                failures, most = 0, _size(part)
-            if failures == len(WAITS):
-                raise ConnectionError(
-                    f"gave up {url} after {attempt} attempts: {reason}. "
-                    "What has arrived is kept; try again to go on"
-                ) from error
-            wait = max(WAITS[failures], getattr(error, "wait", 0))
-            failures += 1
-            _say(f"{path.name}: {reason}; trying again in {wait:g} s")
-            time.sleep(wait)
-    part.replace(path)
-    _note(part).unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _note(part: Path) -> Path:
-    """Return the file that says of which version of the file on the server `part` is."""
-    return part.with_name(f"{part.name}.version")
-
-
-def _resume(part: Path) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity"}
-    if _size(part) and _note(part).is_file():
-        headers["Range"] = f"bytes={_size(part)}-"
-        headers["If-Range"] = _note(part).read_text("latin-1")
-    return headers
-
-
-def _receive(response: requests.Response, part: Path, spare: int) -> None:
-    have, status, headers = _size(part), response.status_code, response.headers
-    answer, place = _printable(f"{status} {response.reason}"), headers.get("Content-Range", "")
-    version = headers.get("ETag", "W/")
-    if version.startswith("W/"):  # a weak tag does not vouch for every byte
-        version = headers.get("Last-Modified", "")
-    if status == 416 and place == f"bytes */{have}":
-        return  # all of it had arrived
-    if status in (408, 425, 429) or status >= 500:
-        raise _TryAgain(f"the server answers {answer}", headers.get("Retry-After", ""))
-    if status not in (200, 206, 416):
-        raise ConnectionError(f"{response.url} answers {answer}")
-    if status != 200:
-        asked = response.request.headers.get("If-Range")
-        if not place.startswith(f"bytes {have}-") or version not in ("", asked):
-            part.unlink(missing_ok=True)
-            raise _TryAgain("the file on the server has changed")
-    start = have if status == 206 else 0
-    length = response.raw.length_remaining  # None where the server does not say
-    part.parent.mkdir(parents=True, exist_ok=True)
-    _require_space(part.parent, (length or 0) + spare)
-    if not start:
-        part.unlink(missing_ok=True)
-        _note(part).unlink(missing_ok=True)
-        if version:
-            _note(part).write_text(version, "latin-1")
-    total = None if length is None else start + length
-    bar = _bar(None, part.stem, total, initial=start, unit="B", unit_scale=True)
-    with part.open("ab") as file, bar:
-        try:
-            # Raw, because some servers call a .tar.gz an encoding, and it would be undone here.
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
-                if not file.tell():
-                    _check_kind(chunk, part.stem, response.url)
-                file.write(chunk)
-                bar.update(len(chunk))
-        except ProtocolError:
-            if total is None:
-                raise
-        file.flush()
-        os.fsync(file.fileno())
-    if total not in (None, _size(part)):
-        raise _TryAgain(f"the connection ended after {_size(part):,} of {total:,} bytes")
-
-
-def _check_kind(start: bytes, name: str, url: str) -> None:
-    if start.startswith(FIRST_BYTES.get(Path(name).suffix, b"")):
-        return
-    title = re.search(rb"<title[^>]*>(.*?)</title>", start, re.IGNORECASE | re.DOTALL)
-    shown = _printable((title[1] if title else start[:60]).decode("utf-8", "replace"))
-    what = "a web page titled" if title else "something that starts with"
-    raise ConnectionError(f"{url} sends no {Path(name).suffix} file but {what} {shown!r}")
-
-
-def _printable(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:80]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_out_of_reach(cause: BaseException) -> bool:
-    kinds = socket.gaierror, ssl.SSLCertVerificationError, ConnectTimeout, ProxyError
-    codes = errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN
-    return isinstance(cause, kinds) or getattr(cause, "errno", None) in codes
-
-
-# --- Unpack -------------------------------------------------------------------------------------
-
-
-def unpack(path: Path, target: Path, limit: int, most: int) -> None:
-    """Unpack a .zip or .tar.gz of at most `limit` bytes and `most` members; copy any other file.
-
-    Raises ValueError if it is broken, or holds anything but files and folders that belong below
-    `target`. What it says of its own sizes is not relied on.
-    """
+def _fetch(data_set: DataSet, path: Path) -> None:
+    """Download a file, unless it is there, and compare its checksum."""
+    if utils.is_offline() and not path.is_file():
+        raise ConnectionError(f"{path.name} is not there yet, and GOING_MODULAR_OFFLINE is set")
+    source = pooch.create(
+        path.parent,
+        data_set.base_url,
+        registry=data_set.registry,
+        retry_if_failed=RETRIES,
+        allow_updates=False,  # what a user put there is not replaced
+    )
+    downloader = pooch.HTTPDownloader(utils.is_watched(), chunk_size=2**16, timeout=TIMEOUT)
     try:
-        members = _bar(_members(path, target), f"Unpacking {path.name}", unit=" files")
-        for name, is_folder, size, opener in members:
-            place = target / name
-            (place if is_folder else place.parent).mkdir(parents=True, exist_ok=True)
-            most -= 1
-            if most < 0 or size > limit:
-                raise ValueError("holds more than it should")
-            if is_folder:
-                continue
-            with opener() as source, place.open("wb") as file:
-                while chunk := source.read(CHUNK):
-                    limit -= len(chunk)
-                    if limit < 0:
-                        raise ValueError("holds more than it should")
-                    file.write(chunk)
-    except BROKEN as error:
-        if getattr(error, "errno", None) not in (None, errno.EINVAL):
-            raise  # the disk's fault, not the archive's
-        raise ValueError(f"{path.name} is no whole archive ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{path.name} {error}") from error
+        if not path.is_file():
+            source.is_available(path.name, downloader)  # raises at once where no network is
+        source.fetch(path.name, downloader=downloader)
+    except requests.RequestException as error:
+        reason = utils.one_line(error)
+        raise ConnectionError(f"cannot get {source.get_url(path.name)} ({reason})") from error
 
 
-def _members(path: Path, target: Path) -> Iterator[tuple[Path, bool, int, Callable[[], BinaryIO]]]:
-    """Yield each member's path below `target`, whether it is a folder, its size, its opener."""
+def _unpack(path: Path, folder: Path) -> None:
+    """Unpack a .zip or .tar.gz into `folder`, and nothing outside it; copy any other file there."""
+    folder.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                name, kind = _safe(info.filename), stat.S_IFMT(info.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise ValueError(f"holds {info.filename!r}, which is no file or folder")
-                if info.flag_bits & 1 or info.compress_type not in ZIP_TYPES:
-                    raise ValueError(f"holds {info.filename!r} in a form that is not read")
-                yield name, info.is_dir(), info.file_size, partial(archive.open, info)
+            archive.extractall(folder)
     elif path.suffix in (".gz", ".tgz"):
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = _safe(member.name)
-                if not (member.isreg() or member.isdir()):
-                    raise ValueError(f"holds {member.name!r}, which is no file or folder")
-                if hasattr(tarfile, "data_filter"):  # Python 3.10.12, 3.11.4, 3.12
-                    tarfile.data_filter(member, target)
-                opener = partial(archive.extractfile, member)
-                yield name, member.isdir(), member.size, opener
-            while archive.fileobj.read(CHUNK):  # tarfile ends early; the checksum is at the end
-                pass
+        has_filter = hasattr(tarfile, "data_filter")  # since Python 3.10.12 and 3.11.4
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, **({"filter": "data"} if has_filter else {}))
     else:
-        yield Path(path.name), False, path.stat().st_size, partial(path.open, "rb")
+        shutil.copy(path, folder)
 
 
-def _safe(name: str) -> Path:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not name.isprintable() or set(name) & set("\\:"):
-        raise ValueError(f"holds a file named {name!r}, which is refused")
-    return Path(*path.parts)
+def _find_splits(unpacked: Path) -> Path:
+    """Return the folder that holds the train folder: `unpacked`, or one in it."""
+    for folder in (unpacked, *unpacked.iterdir()):
+        if (folder / "train").is_dir():
+            # The PyTorch tutorial's archive has this among the ants; its ImageFolder skips GIFs.
+            (folder / "train" / "ants" / "imageNotFound.gif").unlink(missing_ok=True)
+            return folder
+    raise ValueError("it holds no train folder")
+
+
+def _place(images: VisionDataset, folder: Path) -> None:
+    """Move the files that torchvision lists into class folders; write CIFAR-10's arrays as PNG."""
+    classes = [folder / re.sub(r'[<>:"/\\|?*]', "", name) for name in images.classes]  # for Windows
+    for path in classes:
+        path.mkdir(parents=True)
+    if isinstance(images, CIFAR10):
+        bar = tqdm(images, f"Writing {folder.name}", leave=False, disable=not utils.is_watched())
+        for i, (image, label) in enumerate(bar):
+            image.save(classes[label] / f"{i:05}.png", compress_level=1)
+        return
+    # Private, but reading and writing each image, the public way, would change its pixels.
+    paths = images._images if isinstance(images, OxfordIIITPet) else images._image_files
+    for path, label in zip(paths, images._labels, strict=True):
+        path.rename(classes[label] / path.name)

@@ -3,6 +3,7 @@
 Knows a model only by its modules and their `requires_grad` flags.
 """
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,8 +96,10 @@ class _Tracer(fx.Tracer):
 def _trace(model: nn.Module) -> fx.Graph:
     if not any(p.requires_grad for p in model.parameters()):
         raise CannotCut("the model has no trainable parameter")
+    parameters = inspect.signature(model.forward).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     try:
-        return _Tracer().trace(model)
+        return _Tracer().trace(model, defaults)  # called with images alone
     except Exception as error:  # whatever a model's own forward raises when it meets a proxy
         raise CannotCut(f"torch.fx cannot trace {type(model).__name__}: {error}") from error
 
@@ -129,8 +132,9 @@ def _is_random(module: nn.Module) -> bool:
     """Tell whether a module without parameters can give another output for the same input."""
     if isinstance(module, RANDOM_MODULES):
         return module.p > 0
-    known = type(module).__module__.startswith(("torch.nn.", "torchvision."))
-    return bool(list(module.buffers())) or not known
+    kind = type(module)
+    known = kind.__module__.startswith(("torch.nn.", "torchvision.", "timm."))
+    return bool(list(module.buffers())) or not known or "drop" in kind.__name__.lower()
 
 
 def _halves(

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from going_modular import utils
 from going_modular.training import processes, resuming
 
-MODEL, HISTORY, CURVES = "model.pt", "history.csv", "curves.png"
+MODEL, HISTORY, CURVES = "model.safetensors", "history.csv", "curves.png"
 UNFINISHED = "unfinished.json"  # the options of a run, until its results are there
 HEAD_STATE, STATE = "resume-head.pt", "resume.pt"  # where it is: training its head, or at last
 # What may change when an interrupted run goes on: none of it changes the result.

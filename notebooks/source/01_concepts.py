@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 01 · See what a pretrained network already knows
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/01_concepts.ipynb)
 #
 # A network that has learned one task can give another a head start. This is **transfer learning**.
 # This notebook trains nothing. It shows what there is to transfer, how to get it, when it helps and
@@ -28,32 +25,6 @@
 # **You need** Python and a first idea of what a neural network is.
 #
 # **Time** about one minute on a 2-core CPU.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %% [markdown]
 # Is there all that the notebooks need, and how long will each take on this machine?
@@ -140,9 +111,8 @@ for row, states in enumerate(strategies.values()):
 # In torchvision, pretrained weights are objects. They carry their class names, their published
 # accuracy, and the preparation of pictures that they were trained with.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 weights = get_model_weights("efficientnet_lite0").DEFAULT
-# NBVAL_CHECK_OUTPUT
 print(weights)
 print(f"{weights.meta['num_params']:,} parameters, {len(weights.meta['categories'])} classes")
 print(weights.transforms())
@@ -154,8 +124,7 @@ print(weights.transforms())
 # **Predict:** ResNet-50 has two sets of ImageNet weights: same layers, another training recipe. How
 # far apart is their accuracy?
 
-# %% slideshow={"slide_type": "subslide"}
-# NBVAL_CHECK_OUTPUT
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 for recipe in get_model_weights("resnet50"):
     top1 = recipe.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
     print(f"{recipe.name}: {recipe.meta['num_params']:,} parameters, accuracy {top1:.3f}")
@@ -306,19 +275,17 @@ for row, (name, activation) in zip(axes, maps.items(), strict=True):
 # until all choices are made, in notebook 05. A picture that helped to choose cannot also judge
 # the choice.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 splits = data_setup.load("charts")
-# NBVAL_CHECK_OUTPUT
 print(splits.summary())
 
 # %% [markdown]
 # Is the target new to the network? Ask that of every benchmark. Popular tutorials use ants and
 # bees, hot dogs, cats and dogs:
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 categories = weights.meta["categories"]
 popular = ["ant", "bee", "hotdog", "pizza", "tabby", "beagle"]
-# NBVAL_CHECK_OUTPUT
 print("in ImageNet:", [name for name in popular if name in categories])
 print("charts in ImageNet:", [name for name in categories if "chart" in name or "diagram" in name])
 
@@ -481,9 +448,8 @@ axis.set_axis_off()
 # [Raghu]: <https://arxiv.org/abs/1902.07208>
 # [Wang]: <https://arxiv.org/abs/1811.09751>
 
-# %%
+# %% tags=["nbval-check-output"]
 control = model_builder.create_model("efficientnet_lite0", num_classes=12, weights=None)
-# NBVAL_CHECK_OUTPUT
 print(f"{model_builder.count_parameters(control)[1]:,} parameters, all random")
 
 # %% [markdown] slideshow={"slide_type": "slide"}

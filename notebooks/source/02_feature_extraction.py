@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 02 · Train a classifier on frozen features
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/02_feature_extraction.ipynb)
 #
 # A network that was trained on a million photos has learned to see edges, textures and shapes. In
 # this notebook we keep all of that as it is and train one new layer on top. This is called
@@ -30,32 +27,6 @@
 # **You need** Python and a first idea of what a neural network, a loss and an epoch are.
 #
 # **Time** about two minutes on a 2-core CPU.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import hashlib
@@ -84,9 +55,8 @@ print(f"device: {device}")
 # - **val** (validation): we look at these after every epoch and make choices by them;
 # - **test**: untouched until all choices are made. Notebook 05 opens it, and this one does not.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 splits = data_setup.load("charts")
-# NBVAL_CHECK_OUTPUT
 print(splits.summary())
 
 # %% slideshow={"slide_type": "subslide"}
@@ -101,12 +71,11 @@ utils.plot_images(pictures, splits.class_names)
 # and spread of the pixel values. The weights know, so we never write these numbers ourselves. We
 # only ask for 128 pixels instead of the weights' own size, which saves two thirds of the time.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 transform = data_setup.create_transform("efficientnet_lite0", size=128)
 train_dataloader = data_setup.create_dataloader(splits.train, transform, shuffle=True, seed=42)
 val_dataloader = data_setup.create_dataloader(splits.val, transform)
 images, labels = next(iter(train_dataloader))
-# NBVAL_CHECK_OUTPUT
 print(tuple(images.shape), tuple(labels.shape))
 transform
 
@@ -117,9 +86,8 @@ transform
 # for each class. Everything before it is the **trunk** (also: backbone). ImageNet's head knows
 # 1,000 kinds of objects and no charts, so `create_model` replaces it with a new one for 12 classes.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 model = model_builder.create_model("efficientnet_lite0", num_classes=12)
-# NBVAL_CHECK_OUTPUT
 print("ImageNet's head:", model_builder.head(get_model("efficientnet_lite0", weights=None)))
 print("new head:", model_builder.head(model))
 print("blocks of the trunk:", [block.name for block in model_builder.blocks(model)])
@@ -139,10 +107,9 @@ summary(
 # **Predict:** how many parameters are left to train? The head takes in 1,280 features and gives 12
 # logits.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 model_builder.freeze(model)
 trainable, total = model_builder.count_parameters(model)
-# NBVAL_CHECK_OUTPUT
 print(f"{trainable:,} of {total:,} parameters are trainable")
 assert trainable == 1280 * 12 + 12
 
@@ -301,7 +268,7 @@ utils.plot_predictions(
 # The trunk's outputs are all we need for the probe. We take them out once, at two sizes of image,
 # and train a linear layer on them with three seeds each.
 
-# %%
+# %% tags=["nbval-check-output"]
 sizes = {size: data_setup.create_transform("efficientnet_lite0", size=size) for size in (128, 64)}
 datasets = {
     size: [data_setup.create_dataloader(part, preset) for part in (splits.train, splits.val)]
@@ -311,7 +278,6 @@ features = {
     size: [engine.extract_features(model, loader, device) for loader in loaders]
     for size, loaders in datasets.items()
 }
-# NBVAL_CHECK_OUTPUT
 print([tuple(part.tensors[0].shape) for part in features[128]])
 
 

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 03 · Fine-tune the last blocks
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/03_partial_fine_tuning.ipynb)
 #
 # A linear probe leaves the pretrained trunk as it is. **Fine-tuning** goes on training it on the
 # new pictures. In this notebook only the last blocks train, which is called **partial
@@ -28,32 +25,6 @@
 # **You need** notebook 02: head, trunk, freezing, BatchNorm's buffers, the 95 % interval.
 #
 # **Time** about two minutes on a 2-core CPU.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import matplotlib.pyplot as plt
@@ -73,13 +44,12 @@ print(f"device: {device}")
 # pictures cost accuracy: thin lines vanish. In return we can afford many runs and compare them.
 # All choices are made on the validation split; the test split stays closed.
 
-# %%
+# %% tags=["nbval-check-output"]
 splits = data_setup.load("charts")
 transform = data_setup.create_transform("efficientnet_lite0", size=80)
 few = splits.train.few(20, seed=0)
 train_dataloader = data_setup.create_dataloader(few, transform, shuffle=True, seed=0)
 val_dataloader = data_setup.create_dataloader(splits.val, transform, batch_size=60)
-# NBVAL_CHECK_OUTPUT
 print(len(few), "training pictures in", len(train_dataloader), "batches")
 print(len(splits.val), "validation pictures")
 
@@ -90,9 +60,8 @@ print(len(splits.val), "validation pictures")
 # parts and whole things. What is learned first is useful for almost any picture; what comes late
 # is made for the old task. So we unfreeze from the end. `blocks` lists them in forward order.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 model = model_builder.create_model("efficientnet_lite0", num_classes=12)
-# NBVAL_CHECK_OUTPUT
 for last in range(10):
     model_builder.unfreeze(model, last=last)
     trainable, total = model_builder.count_parameters(model)
@@ -109,12 +78,11 @@ for last in range(10):
 # whose names begin with `layer4` or `fc`. These are the last block and the head of a ResNet-18. To
 # show the names, random weights will do.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 by_name = model_builder.create_model("resnet18", num_classes=12, weights=None)
 for name, parameter in by_name.named_parameters():
     parameter.requires_grad = name.startswith(("layer4", "fc"))
 by_block = model_builder.unfreeze(model_builder.create_model("resnet18", 12, weights=None), last=1)
-# NBVAL_CHECK_OUTPUT
 print([name for name, _ in by_name.named_children()])
 print([block.name for block in model_builder.blocks(by_block)])
 print("by name: ", model_builder.count_parameters(by_name))
@@ -126,9 +94,8 @@ assert model_builder.count_parameters(by_name) == model_builder.count_parameters
 #
 # **Predict:** how many parameters does the same recipe unfreeze in our EfficientNet?
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 names = [name for name, _ in model.named_parameters()]
-# NBVAL_CHECK_OUTPUT
 print(sum(name.startswith(("layer4", "fc")) for name in names), "of", len(names), "tensors")
 print("for example:", names[0], "and", names[-1])
 
@@ -239,10 +206,9 @@ assert seeds[3][0] > seeds[0][0]
 #
 # **Predict:** our runs take 48 steps. How much of ImageNet's statistics is still there at the end?
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 steps = 6 * len(train_dataloader)
 mobile_net = model_builder.create_model("mobilenet_v3_small", 12, weights=None)
-# NBVAL_CHECK_OUTPUT
 print("momentum in MobileNetV3:", mobile_net.features[0][1].momentum)
 for momentum in (0.1, 0.01):
     remains = (1 - momentum) ** steps
@@ -337,9 +303,8 @@ for name in ("momentum 0.1", "frozen"):
 # The head starts from random numbers and has everything to learn. The trunk is good already and
 # should change a little. `parameter_groups` gives the optimizer two groups with a rate each.
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 model = build(last=3)
-# NBVAL_CHECK_OUTPUT
 for group in model_builder.parameter_groups(model, lr=1e-3, trunk_lr=1e-4):
     print(f"{group['name']:6} lr {group['lr']:g}  {len(group['params'])} tensors")
 

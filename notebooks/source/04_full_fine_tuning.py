@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 04 · Fine-tune all layers
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/04_full_fine_tuning.ipynb)
 #
 # Now nothing is frozen. All layers may adapt, which is the most powerful form of transfer, the most
 # expensive one, and the easiest to spoil. This notebook shows the usual means to do it with care,
@@ -29,32 +26,6 @@
 # **You need** notebooks 02 and 03: probe, freezing, blocks, the 95 % interval.
 #
 # **Time** about two minutes on a 2-core CPU.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import time
@@ -75,13 +46,12 @@ print(f"device: {device}")
 # As in notebook 03: 20 training pictures of each kind of chart, at 80 pixels, so that many runs fit
 # into a lesson. We choose by the validation split; the test split stays closed.
 
-# %%
+# %% tags=["nbval-check-output"]
 splits = data_setup.load("charts")
 few = splits.train.few(20, seed=0)
 transform = data_setup.create_transform("efficientnet_lite0", size=80)
 train_dataloader = data_setup.create_dataloader(few, transform, shuffle=True, seed=0)
 val_dataloader = data_setup.create_dataloader(splits.val, transform, batch_size=60)
-# NBVAL_CHECK_OUTPUT
 print(len(few), "training pictures in", len(train_dataloader), "batches")
 print(len(splits.val), "validation pictures")
 
@@ -146,19 +116,18 @@ assert activations[9] > 5 * activations[3] > 25 * activations[0]
 # epochs, a cosine smoothly.
 
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 def rates_by_block(**rates):
     groups = model_builder.parameter_groups(build(), lr=1e-3, **rates)
     return [group["lr"] for group in groups]
 
 
 two, decayed = rates_by_block(trunk_lr=1e-4), rates_by_block(layer_decay=0.7)
-# NBVAL_CHECK_OUTPUT
 print("two rates, trunk and head:", [f"{rate:.0e}" for rate in two])
 print("layer decay, first block to head:", [f"{rate:.0e}" for rate in decayed])
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def rates_over_time(make_scheduler):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
     scheduler, rates = make_scheduler(optimizer), []
@@ -171,7 +140,6 @@ def rates_over_time(make_scheduler):
 
 step = rates_over_time(partial(torch.optim.lr_scheduler.StepLR, step_size=16, gamma=0.1))
 cosine = rates_over_time(partial(engine.warmup_cosine, total_steps=32, warmup_steps=8))
-# NBVAL_CHECK_OUTPUT
 print("StepLR, first and last batch:        ", f"{step[0]:.1e} {step[-1]:.1e}")
 print("warm-up and cosine, first and last:  ", f"{cosine[0]:.1e} {cosine[-1]:.1e}")
 
@@ -396,13 +364,12 @@ print(f"accuracy on its (augmented) training pictures: {history['train_acc'][-1]
 #
 # **Predict:** with a weight decay of 0.05, by how much does a weight shrink in one of our runs?
 
-# %% slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 for group in model_builder.parameter_groups(model, lr=1e-3, weight_decay=0.05):
     print(f"{group['name']:16} {len(group['params']):3} tensors, decay {group['weight_decay']}")
 shrunk = 1.0
 for rate in cosine:
     shrunk *= 1 - rate * 0.05
-# NBVAL_CHECK_OUTPUT
 print(f"after {len(cosine)} batches a weight keeps {shrunk:.2%} of its size")
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # 05 · Evaluate: what may we claim?
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/05_evaluation.ipynb)
 #
 # Four notebooks made choices on the validation split. Now the test split is opened, once. We read
 # the whole ladder of strategies, and ask of two rungs all that one should ask before relying on a
@@ -29,33 +26,6 @@
 # **You need** the words of notebooks 02 to 04: probe, partial and full fine-tuning, LP-FT.
 #
 # **Time** about 90 seconds on a 2-core CPU.
-
-# %% [markdown]
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import csv
@@ -93,7 +63,7 @@ print(f"device: {device}")
 def read_ladder(name):
     """Read a table of runs, as {strategy: [row, ...]}."""
     ladder = {}
-    with open(root / "data" / f"ladder_{name}.csv", newline="") as file:
+    with open(utils.data_folder() / f"ladder_{name}.csv", newline="") as file:
         for row in csv.DictReader(file):
             ladder.setdefault(row["strategy"], []).append(row)
     return ladder

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown]
 # # 06 · Train on your own photos
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/06_your_own_photos.ipynb)
 #
 # The lessons so far had clean data. A real folder holds a web page named `.jpg`, a photo three
 # times over, and a bee among the ants. Go the whole way from such a folder to a model in use.
@@ -28,39 +25,13 @@
 #
 # **Time** about a minute on a 2-core CPU.
 
-# %% [markdown]
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
-
 # %%
 import random
 import shutil
 import statistics
 import tempfile
 import warnings
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -159,7 +130,7 @@ if made_here := FOLDER is None:
     add_faults(FOLDER)
 else:
     truth = {}  # to be filled in: truth["IMG_0412.jpg"] = "bee"
-    FOLDER, runs = Path(FOLDER).expanduser(), root / "runs"
+    FOLDER, runs = Path(FOLDER).expanduser(), Path("runs").absolute()
     runs.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{FOLDER.name}-", dir=runs))
     print("what is made here goes to", work)
@@ -454,7 +425,7 @@ if made_here:
 
 # %%
 options = {"class_names": class_names, "transform": transform}
-path = utils.save_model(final, work, "model.pt", **options)
+path = utils.save_model(final, work, "model.safetensors", **options)
 loaded, checkpoint = model_builder.load_model(path, device)
 test_dataloader = data_setup.create_dataloader(checked_test, checkpoint["transform"])
 answers = engine.predict(loaded, test_dataloader, device)
@@ -509,7 +480,7 @@ images = torch.stack([transform(data_setup.load_image(p)) for p, _ in checked_te
 try:
     target, preset = work / "export", checkpoint["transform"]
     exported = export.export_model(loaded, preset, class_names, target, overwrite=True)
-    rows = export.compare(loaded, exported, images, runs=10)
+    rows = export.compare(loaded, exported, images)
     print(export.table(rows))
     assert max(row.largest_difference for row in rows) < export.TOLERANCE
 except ImportError as error:  # the packages are missing, or this PyTorch is too old
@@ -523,9 +494,9 @@ except ImportError as error:  # the packages are missing, or this PyTorch is too
 # ```
 # python -m going_modular.audit photos --copy-to clean
 # python -m going_modular.train --data clean --strategy partial
-# python -m going_modular.predict runs/clean-partial/model.pt new.jpg
-# python -m going_modular.export runs/clean-partial/model.pt
-# python -m going_modular.demo runs/clean-partial/model.pt
+# python -m going_modular.predict runs/clean-partial/model.safetensors new.jpg
+# python -m going_modular.export runs/clean-partial/model.safetensors
+# python -m going_modular.demo runs/clean-partial/model.safetensors
 # ```
 #
 # The last one opens a page in the browser: drop a picture, see the classes and where the model

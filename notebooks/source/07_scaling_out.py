@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -13,8 +12,6 @@
 
 # %% [markdown]
 # # 07 · Scale out to several processes and machines
-#
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/07_scaling_out.ipynb)
 #
 # One process trains on one GPU, or on the cores of one computer. This notebook starts a second one,
 # proves that nothing about the result has changed, measures what the two say to each other, and
@@ -28,40 +25,16 @@
 # **You need** notebooks 02 to 04: freezing, BatchNorm, what fine-tuning costs.
 #
 # **Time** about a minute and a half on a 2-core CPU. Two processes on two cores: the same results, not twice the speed.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import io
 import json
 import os
 import random
+import sys
 import tarfile
 import tempfile
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -181,7 +154,7 @@ def launch(processes, *program):
     """Run a program in several processes, a thread each; return what it prints."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), *map(str, program)]
-    settings = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    settings = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     settings["GOING_MODULAR_PRECISION"] = "float32"
     environment = os.environ | settings
     done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True)
@@ -197,8 +170,7 @@ print("models measured:", len(exchanged))
 # **Predict:** the head alone has 15,372 parameters of 4 bytes each. How much do two processes
 # exchange in a step?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for last, number in exchanged.items():
     model = model_builder.create_model("efficientnet_lite0", 12)
     trainable, total = model_builder.count_parameters(
@@ -363,8 +335,7 @@ def pictures_per_second(gpus, link, bytes_exchanged=BYTES):
 
 print(f"{BYTES // 4:,} parameters, {PICTURES:,} pictures")
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print(f"{'':<18}{'GPUs':>5}{'pictures/s':>12}{'times one':>11}{'hours an epoch':>16}{'GB/s read':>11}")
 for name, link in LINKS.items():
     for gpus in (8, 64):
@@ -402,8 +373,7 @@ axes[1].legend(loc="lower left")
 # But a head needs no 64 GPUs at all. One pass through the frozen trunk, and the features of all
 # of ImageNet-21k fit on a disk:
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 print(f"{PICTURES * 2048 * 2 / 1e9:.0f} GB of features in 2 bytes each, {PICTURES * KILOBYTES / 1e9:.1f} TB of pictures")
 print(f"batch of 64 GPUs: {64 * BATCH:,} pictures, {PICTURES // (64 * BATCH)} steps an epoch")
 
@@ -470,13 +440,12 @@ class Shards(IterableDataset):
 # **Predict:** 480 pictures in shards of 32, for two ranks. Is every picture read once, by exactly one
 # of them? And do both make the same number of batches?
 
-# %%
+# %% tags=["nbval-check-output"]
 samples = sorted(splits.train.samples, key=lambda sample: sample[1])  # class by class
 (work / "shards").mkdir()
 mixed = random.Random(0).sample(samples, len(samples))
 paths = write_shards(mixed, work / "shards")
 read = []
-# NBVAL_CHECK_OUTPUT
 for rank in range(2):
     shards = Shards(paths, transform, rank, ranks=2)
     batches = [labels for _, labels in DataLoader(shards, batch_size=32)]

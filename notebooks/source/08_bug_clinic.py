@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -14,8 +13,6 @@
 # %% [markdown]
 # # 08 · Catch five bugs that flatter or spoil a result
 #
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/08_bug_clinic.ipynb)
-#
 # None of these bugs stops a program. Each is found in published lessons, and each gives a number
 # that looks fine. Here we commit them on purpose and measure what each costs on our data.
 #
@@ -26,33 +23,6 @@
 # **You need** notebook 02: the probe, frozen features, and 95 % intervals.
 #
 # **Time** about a minute on a 2-core CPU.
-
-# %% [markdown]
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import matplotlib.pyplot as plt

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: notebooks///ipynb,notebooks/source///py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -14,8 +13,6 @@
 # %% [markdown]
 # # 09 · Run the recipes that learners bring along
 #
-# [Open in Colab](https://colab.research.google.com/github/your-account/pytorch-transfer-learning/blob/v0.1.0/notebooks/09_recipes.ipynb)
-#
 # "I followed a lesson that does it like this." Here are seven such recipes. For each: what the
 # lesson does, the bug that often travels with it, and the few lines that do it right.
 #
@@ -27,32 +24,6 @@
 # **You need** notebooks 02 to 04: head and trunk, freezing, learning rates, 95 % intervals.
 #
 # **Time** about a minute on a 2-core CPU.
-#
-# ## Setup
-#
-# The same cell opens every notebook. It finds the package `going_modular`, or fetches it where the
-# notebook runs alone, as on Colab.
-
-# %%
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-from runpy import run_path
-from shutil import unpack_archive
-from urllib.request import urlretrieve
-
-REPOSITORY, VERSION = "https://github.com/your-account/pytorch-transfer-learning", "v0.1.0"
-fetched = Path("pytorch-transfer-learning-0.1.0").absolute()
-root = next((p for p in fetched.parents if (p / "going_modular/classroom").is_dir()), fetched)
-if root == fetched:  # the notebook lies alone, as on Colab: fetch what it needs
-    git = f"git clone -q --depth=1 -b {VERSION} -c advice.detachedHead=false {REPOSITORY}"
-    if not fetched.exists() and os.system(f"{git} {fetched.name}") != 0:  # or without git
-        with suppress(OSError):
-            unpack_archive(urlretrieve(f"{REPOSITORY}/archive/{VERSION}.zip")[0], format="zip")
-    assert fetched.exists(), f"No {VERSION} of {REPOSITORY}: no internet, or no such version?"
-    run_path(str(fetched / "going_modular/classroom/install.py"), run_name="__main__")
-sys.path.insert(0, str(root))
 
 # %%
 import colorsys
@@ -61,6 +32,7 @@ import csv
 import math
 import tempfile
 import warnings
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -156,7 +128,7 @@ assert history["train_loss"][-1] < history["train_loss"][0]
 # **Predict:** how many parameters are trainable now, and how many of them does that optimizer move?
 
 
-# %%
+# %% tags=["nbval-check-output"]
 def size(optimizer):
     return sum(p.numel() for group in optimizer.param_groups for p in group["params"])
 
@@ -164,7 +136,6 @@ def size(optimizer):
 model_builder.unfreeze(model, last=1)
 optimizer = torch.optim.Adam(model_builder.parameter_groups(model, lr=1e-4))
 trainable, _ = model_builder.count_parameters(model)
-# NBVAL_CHECK_OUTPUT
 print(f"trainable: {trainable:,}")
 print(f"in the old optimizer: {size(head_optimizer):,}, in a new one: {size(optimizer):,}")
 assert size(optimizer) == trainable > 1000 * size(head_optimizer)
@@ -193,8 +164,7 @@ print("validation:", evaluation.format_accuracy(result.correct, result.total))
 #
 # **Predict:** what does this find in a MobileNet?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for name in ("resnet18", "mobilenet_v3_small"):
     network = model_builder.create_model(name, 2, weights=None)
     by_name = [key for key, _ in network.named_parameters() if key in ("fc.weight", "fc.bias")]
@@ -339,8 +309,7 @@ assert kept == max(history["val_acc"]) == history["val_acc"][history.best_epoch 
 #
 # **Predict:** we keep `model.state_dict()` without a copy, and train on. What have we kept?
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 kept, copied = model.state_dict(), copy.deepcopy(model.state_dict())
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 engine.train_step(model, dataloaders["train"], nn.CrossEntropyLoss(), optimizer, device)
@@ -426,8 +395,7 @@ utils.plot_predictions(new, labels, torch.stack(answers), checkpoint["class_name
 # `heads.head`. Three lines find out. On the `meta` device a network has shapes but no numbers, so
 # that even VGG costs nothing.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 networks = "vgg16 inception_v3 mobilenet_v3_large densenet121 efficientnet_b0 vit_b_16".split()
 print(f"{'':<19}{'heads':<16}{'inputs':>7}{'pixels':>8}{'blocks':>8}{'parameters':>13}{'top-1':>8}")
 for name in networks:
@@ -521,8 +489,7 @@ plt.show()
 # The figures that have a source, as counts with intervals. Ours come last: EfficientNet-Lite0 on the
 # 153 validation pictures of ants and bees, three seeds for each strategy.
 
-# %%
-# NBVAL_CHECK_OUTPUT
+# %% tags=["nbval-check-output"]
 for name, correct, total in (
     ("official tutorial, all layers", 143, 153),
     ("official tutorial, new head", 145, 153),
@@ -533,7 +500,7 @@ for name, correct, total in (
 print(f"course: 0.8561 of 75 would be {0.8561 * 75:.1f} pictures; batches of 32, 32 and 11 have")
 both = [(a, b) for a in range(65) for b in range(12) if round((a / 32 + b / 11) / 3, 4) == 0.8561]
 print("that mean where so many of the first 64 and of the last 11 are right:", both)
-with open(root / "data" / "ladder_hymenoptera.csv") as file:
+with open(utils.data_folder() / "ladder_hymenoptera.csv") as file:
     ladder = list(csv.DictReader(file))
 for strategy in ("scratch", "feature_extraction", "full"):
     shares = [int(row["val_correct"]) / 153 for row in ladder if row["strategy"] == strategy]

@@ -1,4 +1,4 @@
-"""Time the plain loop that tutorials teach against the engine: `python tests/by_hand/benchmark.py --help`.
+"""Time the plain loop of tutorials against the engine: `python tests/by_hand/benchmark.py -h`.
 
 Run by hand, on a machine that does nothing else. Each measurement is a process of its own, so that
 its peak memory is its own; plain loop and engine take turns. Seconds run from the making of the
