@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from going_modular import engine, predict, train, utils
+from going_modular import engine, model_builder, predict, train, utils
 from going_modular.training.run_folder import MODEL
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +42,9 @@ def test_train_writes_a_run_folder_and_a_table(trained):
     assert history[7]["val_acc"] == "1.0"
     with Image.open(out / "curves.png") as image:
         assert image.size[0] > 600
+    training = model_builder.load_model(out / MODEL)[1]["training"]
+    assert (training["strategy"], training["epochs"]) == ("feature_extraction", 8)
+    assert (training["lr"], training["trunk_lr"]) == (0.02, None)
 
 
 def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, capsys):
