@@ -190,8 +190,15 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     print(_table(results))
     if processes.is_main():
         metrics = {f"{name}_accuracy": result.accuracy for name, result in results.items()}
-        saved = {"class_names": splits.class_names, "transform": transform, "metrics": metrics}
-        path = utils.save_model(model, out, run_folder.MODEL, **saved)
+        path = utils.save_model(
+            model,
+            out,
+            run_folder.MODEL,
+            class_names=splits.class_names,
+            transform=transform,
+            metrics=metrics,
+            training=_how(options, strategy),
+        )
         run_folder.write_history(out, history)
         run_folder.finish(out)
         _print_what_next(path)
@@ -260,7 +267,14 @@ def _fit(
     )
 
 
-# --- what is printed -----------------------------------------------------------------------------
+# --- what is told --------------------------------------------------------------------------------
+
+
+def _how(options: argparse.Namespace, strategy: Strategy) -> dict[str, object]:
+    """Say how the model was trained, for its file; no path of this machine is in it."""
+    names = ("strategy", "batch_size", "augment", "keep_best", "seed")
+    rates = {"epochs": strategy.epochs, "lr": strategy.lr, "trunk_lr": strategy.trunk_lr}
+    return {name: getattr(options, name) for name in names} | rates
 
 
 def _table(results: dict[str, engine.Evaluation]) -> str:

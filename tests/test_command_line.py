@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from going_modular import engine, predict, train, utils
+from going_modular import engine, model_builder, predict, train, utils
 from going_modular.training.run_folder import MODEL
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +42,9 @@ def test_train_writes_a_run_folder_and_a_table(trained):
     assert history[7]["val_acc"] == "1.0"
     with Image.open(out / "curves.png") as image:
         assert image.size[0] > 600
+    training = model_builder.load_model(out / MODEL)[1]["training"]
+    assert (training["strategy"], training["epochs"]) == ("feature_extraction", 8)
+    assert (training["lr"], training["trunk_lr"]) == (0.02, None)
 
 
 def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, capsys):
@@ -198,17 +201,20 @@ def test_a_file_name_cannot_steer_the_terminal(trained, tmp_path, capsys):
     assert printed.count("\n") == 1 and "\x1b" not in printed and r"a\x1b[31m\nb.png" in printed
 
 
-def test_runs_as_a_module_from_anywhere_and_its_commands_can_be_typed(photo_folder, tmp_path):
+def test_runs_as_a_module_from_anywhere_and_its_commands_can_be_typed(
+    photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     photo_folder.rename(tmp_path / "My Photos")
     command = [sys.executable, "-m", "going_modular.train", "--data", "My Photos", *QUICK]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "\r" not in result.stderr
     lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if " -m " in line)
     assert lines["learn"].endswith(f"-m jupyterlab {utils.shell_command([train.NOTEBOOKS])}")
     typed = lines["predict"].replace("PHOTO...", '"My Photos/dark/00.jpg"')
-    result = subprocess.run(typed, shell=True, cwd=tmp_path, env=environment, capture_output=True)
+    result = subprocess.run(typed, shell=True, env=environment, capture_output=True)
     assert result.returncode == 0, result.stderr
     assert b"00.jpg\t" in result.stdout
 

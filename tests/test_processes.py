@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular import engine, train, utils
 from going_modular.model_builder import load_model
-from going_modular.training import cutting, processes
+from going_modular.training import outputs, processes
 from going_modular.training.run_folder import MODEL
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +67,7 @@ def fit(dtype=torch.float64, freeze=False, optimizer=torch.optim.SGD, fails_at=0
     if options.pop("schedule", False):
         options["scheduler"] = engine.warmup_cosine(optimizer, 16, warmup_steps=4)
     if options.pop("large", False):  # too large to be kept in memory
-        cutting.memory_budget = lambda: 0
+        outputs.memory_budget = lambda: 0
     history = engine.train(
         model,
         train_dataloader,
@@ -200,7 +200,10 @@ def augmented_batches(workers):
     utils.seed_everything(0)
     model = processes.parallel(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)))
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(Noisy(), 4, shuffle=True, num_workers=workers, generator=generator)
+    options = {"num_workers": workers, "generator": generator}
+    if workers and "fork" in METHODS:  # milliseconds, instead of an import of torch
+        options["multiprocessing_context"] = "fork"
+    loader = DataLoader(Noisy(), 4, shuffle=True, **options)
     read = {}
     for images, numbers in processes.share(loader):
         read |= dict(zip(numbers.tolist(), images[:, 0].tolist(), strict=True))
