@@ -4,18 +4,13 @@ It knows contents, and hands folders and their names on as it finds them.
 """
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
-from going_modular import utils
 from going_modular.pictures import folders
-from going_modular.pictures.image import EXTENSIONS, hash_file, try_load
+from going_modular.pictures.image import EXTENSIONS, hash_file, map_files, try_load
 from going_modular.utils import printable
 
 Sample = tuple[Path, int]
@@ -77,14 +72,13 @@ def _not_read(path: Path) -> str:
 def _check(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Path, str]:
     """Return a hash of each file; add to `unused` those that cannot be read."""
     hashes = {}
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        options = {"leave": False, "delay": 2} if utils.is_watched() else {"disable": True}
-        checks = tqdm(pool.map(_check_one, paths), "Checking images", len(paths), **options)
-        for path, (digest, reason) in zip(paths, checks, strict=True):
-            if reason:
-                unused.append((path, reason))
-            else:
-                hashes[path] = digest
+    for path, (digest, reason) in zip(
+        paths, map_files(_check_one, paths, "Checking images"), strict=True
+    ):
+        if reason:
+            unused.append((path, reason))
+        else:
+            hashes[path] = digest
     return hashes
 
 
@@ -142,19 +136,24 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def require_every_class(samples: list[Sample], class_names: list[str], folder: Path) -> None:
-    """Raise ValueError unless there is an image of every class."""
-    present = {label for _, label in samples}
-    absent = [name for label, name in enumerate(class_names) if label not in present]
-    if absent:
-        raise ValueError(
-            f"{printable(folder)} has no usable image of {first(absent)}: add some ({TYPES}), or "
-            "move the class elsewhere in all splits"
-        )
+def check(
+    splits: dict[str, list[Sample]],
+    class_names: list[str],
+    roots: dict[str, Path],
+    hashes: dict[Path, str],
+) -> None:
+    """Raise ValueError where a split lacks a class; warn of files with the same bytes.
 
-
-def warn_of_copies(splits: dict[str, list[Sample]], hashes: dict[Path, str]) -> None:
-    """Warn of files with the same bytes in two splits, or under two classes."""
+    They matter in two splits, or under two classes. A split without a root was carved from train.
+    """
+    for split, samples in splits.items():
+        present = {label for _, label in samples}
+        absent = [name for label, name in enumerate(class_names) if label not in present]
+        if absent:
+            raise ValueError(
+                f"{printable(roots.get(split) or roots['train'])} has no usable image of "
+                f"{first(absent)}: add some ({TYPES}), or move the class elsewhere in all splits"
+            )
     met, shared, relabelled = {}, [], []
     for split, samples in splits.items():
         for path, label in samples:
