@@ -186,11 +186,8 @@ def _find_copies(pictures: list[Picture], nearly: float) -> list[list[Picture]]:
         width, height = picture.size
         return KEPT_FIRST.index(picture.split), -width * height, str(picture.path)
 
-    groups = copies.group_copies(
-        [picture.pixels_hash for picture in pictures],
-        [picture.look for picture in pictures],
-        nearly,
-    )
+    hashes, looks = [p.pixels_hash for p in pictures], [p.look for p in pictures]
+    groups = copies.group_copies(hashes, looks, nearly)
     return [sorted((pictures[i] for i in group), key=rank) for group in groups]
 
 

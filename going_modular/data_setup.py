@@ -183,10 +183,8 @@ def create_transform(
     `augment` varies crop, side and colour a little, for training only, in the same value range.
     """
     preset = weights.preset(model, size)
-    return _augmented(preset) if augment else preset
-
-
-def _augmented(preset: ImageClassification) -> v2.Compose:
+    if not augment:
+        return preset
     return v2.Compose(
         [
             v2.RandomResizedCrop(

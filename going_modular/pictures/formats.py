@@ -98,9 +98,7 @@ def _avif(content: bytes) -> Essentials:
 # --- TIFF, and EXIF, which is one ---------------------------------------------------------------
 
 TYPES = {1: "B", 3: "H", 4: "I", 7: "B"}  # bytes, short and long numbers, data of any kind
-
-
-# On which the pixels depend; the first two do not matter to Pillow.
+# What the pixels depend on: fields that are checked here alone, and those that Pillow reads.
 FOR_US = (Tag.NewSubfileType, Tag.InkSet)
 FOR_PILLOW = (
     *(Tag.ImageWidth, Tag.ImageLength, Tag.BitsPerSample, Tag.SamplesPerPixel, Tag.ExtraSamples),
@@ -165,10 +163,8 @@ def _tiff(content: bytes) -> Essentials:
     order, start = _directory(content)
     kept = [found[tag][2] for tag in sorted(tags.keys() & FOR_PILLOW)]
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
-    rest = content[start + len(directory) :]
-    return Essentials(
-        content[:start] + directory + rest, content, max(tags.get(Tag.BitsPerSample, (1,)))
-    )
+    stripped = content[:start] + directory + content[start + len(directory) :]
+    return Essentials(stripped, content, max(tags.get(Tag.BitsPerSample, (1,))))
 
 
 def _tiff_fault(tags: dict[int, tuple[int, ...]]) -> str:

@@ -84,7 +84,7 @@ def try_load(path: str | Path) -> tuple[Image.Image | None, str]:
 
 
 def _load(path: str | Path) -> Image.Image:
-    with _alone(_size(path)):
+    with _alone(_stat(path).st_size):
         return _decode(Path(path).read_bytes())
 
 
@@ -110,8 +110,7 @@ def map_files(function: Callable, files: Sequence, title: str) -> list:
 
 def hash_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes; a file that did not change is read only once."""
-    _size(path)
-    status = os.stat(path)
+    status = _stat(path)
     return _hash(Path(path).absolute(), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -124,8 +123,8 @@ def _hash(path: Path, *_: int) -> str:
     return digest.hexdigest()
 
 
-def _size(path: str | Path) -> int:
-    """Return a file's size in bytes; refuse what could make its reader wait, or read for ever."""
+def _stat(path: str | Path) -> os.stat_result:
+    """Return a file's size and dates; refuse what could make its reader wait, or read for ever."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise Unsupported("it is a folder: give an image file")
@@ -133,7 +132,7 @@ def _size(path: str | Path) -> int:
         raise Unsupported("it is a pipe, a socket or a device")
     if status.st_size > MOST_BYTES:
         raise Unsupported(f"it is larger than {MOST_BYTES / 1e9:.1f} GB: make it smaller")
-    return status.st_size
+    return status
 
 
 _turn = threading.RLock()

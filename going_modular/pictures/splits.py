@@ -27,7 +27,10 @@ def read(
     """
     unused = []
     listed = {split: _list(root, class_names, unused) for split, root in roots.items()}
-    hashes = _check([path for samples in listed.values() for path, _ in samples], unused)
+    paths = [path for samples in listed.values() for path, _ in samples]
+    checked = dict(zip(paths, map_files(_check, paths, "Checking images"), strict=True))
+    unused += [(path, reason) for path, (_, reason) in checked.items() if reason]
+    hashes = {path: digest for path, (digest, reason) in checked.items() if not reason}
     if unused:
         left_out = first([f"{path} ({reason})" for path, reason in unused])
         warnings.warn(f"files left out ({len(unused)}): {left_out}", stacklevel=3)
@@ -69,20 +72,8 @@ def _not_read(path: Path) -> str:
     return f"{path.suffix or 'no extension'}: not a type that is read{hint}"
 
 
-def _check(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Path, str]:
-    """Return a hash of each file; add to `unused` those that cannot be read."""
-    hashes = {}
-    for path, (digest, reason) in zip(
-        paths, map_files(_check_one, paths, "Checking images"), strict=True
-    ):
-        if reason:
-            unused.append((path, reason))
-        else:
-            hashes[path] = digest
-    return hashes
-
-
-def _check_one(path: Path) -> tuple[str, str]:
+def _check(path: Path) -> tuple[str, str]:
+    """Return the hash of an image's file and "", or "" and why it cannot be read."""
     image, reason = try_load(path)
     return (hash_file(path) if image else ""), reason
 
