@@ -6,7 +6,6 @@ what is left after cleaning can be copied to a new folder.
 
 import argparse
 import contextlib
-import os
 import re
 import shutil
 import statistics
@@ -14,7 +13,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +23,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
 from going_modular import data_setup
 from going_modular.pictures import copies, folders
 from going_modular.pictures.copies import difference_hash, similar_pairs
-from going_modular.pictures.image import hash_file, try_load
+from going_modular.pictures.image import hash_file, map_files, try_load
 from going_modular.utils import printable
 
 __all__ = [
@@ -128,9 +125,8 @@ def scan(data: str | Path, nearly: float = NEARLY) -> Report:
     folder = data_setup.find_folder(data)
     roots = folders.find_splits(folder) or {"": folder}
     files = [(split, *file) for split, root in roots.items() for file in folders.files(root)]
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(pool.map(look, files), "Looking at files", len(files), leave=False, delay=2)
-        found = dict(zip((path for _, _, path in files), bar, strict=True))
+    seen = map_files(look, files, "Looking at files")
+    found = dict(zip((path for _, _, path in files), seen, strict=True))
     pictures = [seen for seen in found.values() if isinstance(seen, Picture)]
     placeholders = _find_placeholders(pictures)
     return Report(
@@ -190,11 +186,8 @@ def _find_copies(pictures: list[Picture], nearly: float) -> list[list[Picture]]:
         width, height = picture.size
         return KEPT_FIRST.index(picture.split), -width * height, str(picture.path)
 
-    groups = copies.group_copies(
-        [picture.pixels_hash for picture in pictures],
-        [picture.look for picture in pictures],
-        nearly,
-    )
+    hashes, looks = [p.pixels_hash for p in pictures], [p.look for p in pictures]
+    groups = copies.group_copies(hashes, looks, nearly)
     return [sorted((pictures[i] for i in group), key=rank) for group in groups]
 
 

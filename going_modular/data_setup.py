@@ -20,7 +20,7 @@ from going_modular import utils
 from going_modular.models import weights
 from going_modular.pictures import downloads, folders, splits
 from going_modular.pictures.dataset import ImageDataset
-from going_modular.pictures.image import is_readable, load_image
+from going_modular.pictures.image import load_image
 from going_modular.utils import printable
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "create_dataloaders",
     "create_transform",
     "find_folder",
-    "is_readable",
     "load",
     "load_image",
     "load_split",
@@ -95,16 +94,16 @@ def load(
     """
     folder = find_folder(data)
     given = folders.find_splits(folder)
-    root = given.get("train", folder)
-    class_names = folders.find_class_names(root)
-    samples, hashes = splits.read({"train": root} | given, class_names)
+    roots = given or {"train": folder}
+    class_names = folders.find_class_names(roots["train"])
+    samples, hashes = splits.read(roots, class_names)
     fractions = {"val": val_fraction, "test": test_fraction}
     missing = {name: fractions[name] for name in fractions if name not in given}
     if missing:
-        samples |= splits.carve(samples["train"], class_names, hashes, missing, seed, root)
-    for name, found in samples.items():
-        splits.require_every_class(found, class_names, given.get(name, root))
-    splits.warn_of_copies(samples, hashes)
+        samples |= splits.carve(
+            samples["train"], class_names, hashes, missing, seed, roots["train"]
+        )
+    splits.check(samples, class_names, roots, hashes)
     return ImageSplits(
         class_names,
         **{name: ImageDataset(samples[name], class_names) for name in folders.SPLITS},
@@ -120,8 +119,9 @@ def load_split(folder: str | Path, class_names: list[str]) -> ImageDataset:
     For images beside the three splits: `load_split(splits.folder / "shifted", class_names)`.
     """
     folder = find_folder(folder)
-    samples, _ = splits.read({folder.name: folder}, class_names)
-    splits.require_every_class(samples[folder.name], class_names, folder)
+    roots = {folder.name: folder}
+    samples, hashes = splits.read(roots, class_names)
+    splits.check(samples, class_names, roots, hashes)
     return ImageDataset(samples[folder.name], class_names)
 
 
@@ -183,10 +183,8 @@ def create_transform(
     `augment` varies crop, side and colour a little, for training only, in the same value range.
     """
     preset = weights.preset(model, size)
-    return _augmented(preset) if augment else preset
-
-
-def _augmented(preset: ImageClassification) -> v2.Compose:
+    if not augment:
+        return preset
     return v2.Compose(
         [
             v2.RandomResizedCrop(
@@ -259,9 +257,7 @@ def create_dataloaders(
     roots = {"train": find_folder(train_dir), "test": find_folder(test_dir)}
     class_names = folders.find_class_names(roots["train"])
     samples, hashes = splits.read(roots, class_names)
-    for name, found in samples.items():
-        splits.require_every_class(found, class_names, roots[name])
-    splits.warn_of_copies(samples, hashes)
+    splits.check(samples, class_names, roots, hashes)
     train_dataloader, test_dataloader = (
         create_dataloader(
             ImageDataset(samples[name], class_names),

@@ -560,7 +560,6 @@ def test_a_file_that_is_not_there_a_pattern_and_a_folder_have_their_own_messages
         data_setup.load_image(f"{tmp_path}/*.jpg")
     with pytest.raises(ValueError, match="it is a folder: give an image file"):
         data_setup.load_image(tmp_path)
-    assert not data_setup.is_readable(tmp_path)
 
 
 @POSIX
@@ -577,15 +576,6 @@ def test_pipes_sockets_devices_and_endless_files_are_refused(tmp_path, monkeypat
         with pytest.raises(ValueError, match=name) as error:
             data_setup.load_image(name)
         assert "damaged" not in str(error.value)
-
-
-def test_a_file_begins_like_an_image_or_does_not(tmp_path):
-    path = tmp_path / "image"
-    path.write_bytes(encoded(noise(1), "JPEG")[:700])
-    assert data_setup.is_readable(path)
-    for content, _ in OTHERS.values():
-        path.write_bytes(content)
-        assert not data_setup.is_readable(path)
 
 
 def test_odd_images_are_read_in_silence_in_threads(tmp_path):

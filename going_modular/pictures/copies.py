@@ -68,12 +68,11 @@ def group_copies(
     """Return groups of positions: the same pixels, or looks so similar, mirrored or not."""
     if not pixel_hashes:
         return []
-    first = {}  # where each distinct image is met first
-    links = np.array([(i, first.setdefault(digest, i)) for i, digest in enumerate(pixel_hashes)])
-    distinct = np.array(list(first.values()))
-    same, mirrored = np.stack([looks[i] for i in distinct], axis=1)
-    pairs = [similar_pairs(same, nearly), similar_pairs(same, nearly, mirrored)]
-    rows, columns = np.concatenate([links, *(distinct[p] for p in pairs)]).T
+    first = {}  # where each image is met first
+    links = [(i, first.setdefault(digest, i)) for i, digest in enumerate(pixel_hashes)]
+    same, mirrored = np.stack(looks, axis=1)
+    pairs = [links, similar_pairs(same, nearly), similar_pairs(same, nearly, mirrored)]
+    rows, columns = np.concatenate(pairs).T
     graph = coo_array((np.ones(len(rows)), (rows, columns)), [len(pixel_hashes)] * 2)
     groups = {}
     for position, group in enumerate(connected_components(graph, False)[1]):

@@ -18,7 +18,7 @@ from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 
 from going_modular import utils
-from going_modular.pictures.image import hash_file, load_image
+from going_modular.pictures.image import hash_file, load_image, map_files
 from going_modular.pictures.splits import Sample
 
 
@@ -106,8 +106,7 @@ class ImageDataset(Dataset):
 
         Neither names, places nor dates matter. Files that did not change are not read again.
         """
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            files = list(pool.map(hash_file, (path for path, _ in self.samples)))
+        files = map_files(hash_file, [path for path, _ in self.samples], "Reading images")
         return hashlib.sha256(repr((self.targets, files)).encode()).hexdigest()
 
     def fingerprint(self) -> str | None:

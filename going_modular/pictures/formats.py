@@ -8,8 +8,9 @@ import contextlib
 import re
 import struct
 from collections.abc import Collection, Iterator
-from enum import IntEnum
 from typing import NamedTuple
+
+from PIL.ExifTags import Base as Tag
 
 
 class Unsupported(ValueError):
@@ -97,39 +98,15 @@ def _avif(content: bytes) -> Essentials:
 # --- TIFF, and EXIF, which is one ---------------------------------------------------------------
 
 TYPES = {1: "B", 3: "H", 4: "I", 7: "B"}  # bytes, short and long numbers, data of any kind
-
-
-class Tag(IntEnum):
-    """The fields of a TIFF on which its pixels depend."""
-
-    PAGE = 254
-    WIDTH = 256
-    HEIGHT = 257
-    BITS = 258
-    COMPRESSION = 259
-    PHOTOMETRIC = 262
-    FILL_ORDER = 266
-    STRIPS = 273
-    ORIENTATION = 274
-    SAMPLES = 277
-    ROWS = 278
-    STRIP_SIZES = 279
-    PLANAR = 284
-    PREDICTOR = 317
-    PALETTE = 320
-    TILE_WIDTH = 322
-    TILE_HEIGHT = 323
-    TILES = 324
-    TILE_SIZES = 325
-    INK = 332
-    EXTRA = 338
-    FORMAT = 339
-    JPEG_TABLES = 347
-    SUBSAMPLING = 530
-
-
-FOR_US = frozenset(Tag) - {Tag.ORIENTATION}
-FOR_PILLOW = FOR_US - {Tag.PAGE, Tag.INK}
+# What the pixels depend on: fields that are checked here alone, and those that Pillow reads.
+FOR_US = (Tag.NewSubfileType, Tag.InkSet)
+FOR_PILLOW = (
+    *(Tag.ImageWidth, Tag.ImageLength, Tag.BitsPerSample, Tag.SamplesPerPixel, Tag.ExtraSamples),
+    *(Tag.PhotometricInterpretation, Tag.ColorMap, Tag.SampleFormat, Tag.YCbCrSubSampling),
+    *(Tag.Compression, Tag.Predictor, Tag.JPEGTables, Tag.FillOrder, Tag.PlanarConfiguration),
+    *(Tag.StripOffsets, Tag.StripByteCounts, Tag.RowsPerStrip),
+    *(Tag.TileOffsets, Tag.TileByteCounts, Tag.TileWidth, Tag.TileLength),
+)
 MOST_VALUES = 2**20  # of a field: strips, or entries of a palette
 COLOURS = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 FAX, JPEG = (2, 3, 4), 7
@@ -143,10 +120,16 @@ LAYOUTS = frozenset(  # photometric, bits, samples, meaning of the extra samples
 )
 
 
-def _entries(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, tuple, bytes]]:
-    """Yield tag, values and bytes of the wanted entries of a TIFF's first directory."""
+def _directory(data: bytes) -> tuple[str, int]:
+    """Return a TIFF's byte order and where its first directory begins."""
     order = ">" if data.startswith(b"MM") else "<"
     (start,) = struct.unpack_from(f"{order}I", data, 4)
+    return order, start
+
+
+def _entries(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, tuple, bytes]]:
+    """Yield tag, values and bytes of the wanted entries of a TIFF's first directory."""
+    order, start = _directory(data)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     for place in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack_from(f"{order}HHI", data, place)
@@ -160,59 +143,58 @@ def _entries(data: bytes, wanted: Collection[int]) -> Iterator[tuple[int, tuple,
 def orientation(exif: bytes) -> int:
     """Return how an image is turned, 1 to 8; 1, as it is, where that cannot be read."""
     with contextlib.suppress(struct.error, IndexError):
-        for _, values, _ in _entries(exif.removeprefix(b"Exif\0\0"), {Tag.ORIENTATION}):
+        for _, values, _ in _entries(exif.removeprefix(b"Exif\0\0"), {Tag.Orientation}):
             return values[0]
     return 1
 
 
 def _tiff(content: bytes) -> Essentials:
-    found = {entry[0]: entry for entry in _entries(content, FOR_US)}
+    found = {entry[0]: entry for entry in _entries(content, FOR_US + FOR_PILLOW)}
     tags = {tag: values for tag, values, _ in found.values() if values}
     if fault := _tiff_fault(tags):
         raise Unsupported(f"a TIFF {fault}: save it as PNG with 8 bits per colour")
-    if tags.get(Tag.COMPRESSION) == (JPEG,):
-        _jpeg(bytes(tags.get(Tag.JPEG_TABLES, b"")))
-        for part, length in ((Tag.STRIPS, Tag.STRIP_SIZES), (Tag.TILES, Tag.TILE_SIZES)):
-            for place, size in zip(tags.get(part, ()), tags.get(length, ()), strict=True):
-                _jpeg(content[place : place + size])
-    # A new directory at the end, of those entries alone, whose values stay where they are.
-    order = ">" if content.startswith(b"MM") else "<"
-    kept = [found[tag][2] for tag in sorted(FOR_PILLOW & tags.keys())]
-    place = len(content) + len(content) % 2
+    if tags.get(Tag.Compression) == (JPEG,):
+        _jpeg(bytes(tags.get(Tag.JPEGTables, b"")))
+        places = tags.get(Tag.StripOffsets, ()) + tags.get(Tag.TileOffsets, ())
+        sizes = tags.get(Tag.StripByteCounts, ()) + tags.get(Tag.TileByteCounts, ())
+        for place, size in zip(places, sizes, strict=True):
+            _jpeg(content[place : place + size])
+    # The directory again, of those entries alone, and no further one after it.
+    order, start = _directory(content)
+    kept = [found[tag][2] for tag in sorted(tags.keys() & FOR_PILLOW)]
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
-    header = content[:4] + struct.pack(f"{order}I", place)
-    rest = content[8:].ljust(place - 8, b"\0")
-    return Essentials(header + rest + directory, content, max(tags.get(Tag.BITS, (1,))))
+    stripped = content[:start] + directory + content[start + len(directory) :]
+    return Essentials(stripped, content, max(tags.get(Tag.BitsPerSample, (1,))))
 
 
 def _tiff_fault(tags: dict[int, tuple[int, ...]]) -> str:
     """Say what about a TIFF may be read wrongly; "" if all is as in `LAYOUTS`."""
     one = {tag: values[0] for tag, values in tags.items()}
-    bits, samples = set(tags.get(Tag.BITS, (1,))), one.get(Tag.SAMPLES, 1)
-    colour, compression = one.get(Tag.PHOTOMETRIC), one.get(Tag.COMPRESSION, 1)
+    bits, samples = set(tags.get(Tag.BitsPerSample, (1,))), one.get(Tag.SamplesPerPixel, 1)
+    colour, compression = one.get(Tag.PhotometricInterpretation), one.get(Tag.Compression, 1)
     deep = max(bits)
-    if one.get(Tag.PAGE, 0) & 1:
+    if one.get(Tag.NewSubfileType, 0) & 1:
         return "that begins with a small preview, as of a camera's raw data"
-    if set(tags.get(Tag.FORMAT, (1,))) != {1}:
+    if set(tags.get(Tag.SampleFormat, (1,))) != {1}:
         return "of signed, complex or floating-point numbers"
-    if one.get(Tag.PLANAR, 1) != 1 and samples > 1:
+    if one.get(Tag.PlanarConfiguration, 1) != 1 and samples > 1:
         return "with a plane for each colour"
-    if len(bits) > 1 or (colour, deep, samples, tags.get(Tag.EXTRA, ())) not in LAYOUTS:
+    if len(bits) > 1 or (colour, deep, samples, tags.get(Tag.ExtraSamples, ())) not in LAYOUTS:
         name = COLOURS.get(colour, f"colours of kind {colour}")
         return f"of {deep} bits, {samples} samples per pixel, {name}"
-    if compression not in COMPRESSIONS or one.get(Tag.PREDICTOR, 1) not in (1, 2):
+    if compression not in COMPRESSIONS or one.get(Tag.Predictor, 1) not in (1, 2):
         return f"of compression {compression}"
     is_odd = (
         (compression in FAX and deep > 1)
         or (compression == JPEG and (deep != 8 or colour not in (1, 2, 6) or samples > 3))
         or (colour == 6 and compression != JPEG)
-        or (one.get(Tag.FILL_ORDER, 1) != 1 and deep > 1)
-        or (one.get(Tag.INK, 1) != 1)
+        or (one.get(Tag.FillOrder, 1) != 1 and deep > 1)
+        or (one.get(Tag.InkSet, 1) != 1)
     )
     if is_odd:
         return f"of {COLOURS[colour]} in an unusual compression, fill order or ink"
     if colour == 3 and (
-        len(tags.get(Tag.PALETTE, ())) != 3 << deep or max(tags[Tag.PALETTE]) < 256
+        len(tags.get(Tag.ColorMap, ())) != 3 << deep or max(tags[Tag.ColorMap]) < 256
     ):
         return "whose palette has 8 bits instead of 16"
     return ""

@@ -11,15 +11,18 @@ import re
 import stat
 import struct
 import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from going_modular.pictures.formats import ESSENTIALS, Essentials, Unsupported, orientation
-from going_modular.utils import one_line, printable
+from going_modular.utils import is_watched, one_line, printable
 
 EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .avif .tif .tiff .ppm .pgm .pbm .pnm".split()
@@ -53,68 +56,61 @@ OTHERS = {  # what else is found under an image's name
 }
 
 
-class ImageError(ValueError):
-    """A file is no image that is read; `reason` says why in a few words, without its name."""
-
-    def __init__(self, message: str, reason: str = ""):
-        super().__init__(message)  # alone, as a DataLoader's worker hands errors on
-        self.reason = reason
-
-
-def _error(path: str | Path, reason: str, advice: str = "") -> ImageError:
-    message = f"{printable(path)} cannot be read as an image: {reason}{advice}"
-    return ImageError(message, reason)
-
-
 def load_image(path: str | Path) -> Image.Image:
     """Read an image as 8-bit RGB, turned as its EXIF orientation says; of several, the first.
 
     Transparent pixels become white; 16 bits are scaled to 8. Raises FileNotFoundError, or
-    ImageError, a ValueError, for a file that is damaged, or of a kind whose pixels could come out
-    wrong: the message says what it is and how to convert it.
+    ValueError for a file that is damaged, or of a kind whose pixels could come out wrong: the
+    message says what it is and how to convert it.
     """
     try:
-        size = _size(path)
-        with _alone(size):
-            return _decode(Path(path).read_bytes())
+        return _load(path)
     except FileNotFoundError:
         pattern = ": a pattern that stands for no file" if re.search(r"[*?[]", str(path)) else ""
         raise FileNotFoundError(f"{printable(path)}: no such file{pattern}") from None
-    except (Unsupported, Image.DecompressionBombError) as error:
-        raise _error(path, one_line(error)) from error
-    except MemoryError as error:
-        raise _error(path, "not enough memory: make it smaller") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file leads them to
-        if getattr(error, "strerror", None):
-            raise _error(path, error.strerror) from error
-        advice = ". It is damaged; if a viewer can show it all the same, save it there as PNG"
-        raise _error(path, one_line(error), advice) from error
+        message = f"{printable(path)} cannot be read as an image: {_reason(error)}"
+        if not isinstance(error, (Unsupported, MemoryError)) and not _from_system(error):
+            message += ". It is damaged; if a viewer can show it all the same, save it there as PNG"
+        raise ValueError(message) from error
 
 
 def try_load(path: str | Path) -> tuple[Image.Image | None, str]:
     """Return what `load_image` does and "", or None and in a few words why it cannot be read."""
     try:
-        return load_image(path), ""
-    except FileNotFoundError:
-        return None, "no such file"
-    except ImageError as error:
-        return None, error.reason
+        return _load(path), ""
+    except Exception as error:  # as in load_image
+        return None, _reason(error)
 
 
-def is_readable(path: str | Path) -> bool:
-    """Tell whether a file begins like an image that `load_image` reads; it may still be broken."""
-    try:
-        with _alone(_size(path)):
-            _open(Path(path).read_bytes())
-        return True
-    except Exception:  # as in load_image
-        return False
+def _load(path: str | Path) -> Image.Image:
+    with _alone(_stat(path).st_size):
+        return _decode(Path(path).read_bytes())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, MemoryError):
+        return "not enough memory: make it smaller"
+    return _from_system(error) or one_line(error)
+
+
+def _from_system(error: Exception) -> str:
+    """Return what the operating system says; "" for another error."""
+    return getattr(error, "strerror", None) or ""
+
+
+def map_files(function: Callable, files: Sequence, title: str) -> list:
+    """Return what a function of one file says about each, in order; a bar shows a long wait."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        options = {"leave": False, "delay": 2} if is_watched() else {"disable": True}
+        return list(tqdm(pool.map(function, files), title, len(files), **options))
 
 
 def hash_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes; a file that did not change is read only once."""
-    _size(path)
-    status = os.stat(path)
+    status = _stat(path)
     return _hash(Path(path).absolute(), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -127,8 +123,8 @@ def _hash(path: Path, *_: int) -> str:
     return digest.hexdigest()
 
 
-def _size(path: str | Path) -> int:
-    """Return a file's size in bytes; refuse what could make its reader wait, or read for ever."""
+def _stat(path: str | Path) -> os.stat_result:
+    """Return a file's size and dates; refuse what could make its reader wait, or read for ever."""
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise Unsupported("it is a folder: give an image file")
@@ -136,7 +132,7 @@ def _size(path: str | Path) -> int:
         raise Unsupported("it is a pipe, a socket or a device")
     if status.st_size > MOST_BYTES:
         raise Unsupported(f"it is larger than {MOST_BYTES / 1e9:.1f} GB: make it smaller")
-    return status.st_size
+    return status
 
 
 _turn = threading.RLock()
@@ -180,9 +176,7 @@ def _open(content: bytes) -> tuple[Image.Image, bytes, int]:
     width, height = image.size
     most = 2 * (Image.MAX_IMAGE_PIXELS or 2**60)  # where Image.open gives up, too: 179 million
     if width * height > most:
-        raise Image.DecompressionBombError(
-            f"{width} x {height} pixels: over {most:,}; make it smaller"
-        )
+        raise Unsupported(f"{width} x {height} pixels: over {most:,}; make it smaller")
     if max(width, height) > LONGEST * min(width, height):
         raise Unsupported(f"{width} x {height} pixels: over {LONGEST} times as long as wide")
     return image, exif or image.info.get("exif", b""), bits

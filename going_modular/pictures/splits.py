@@ -4,18 +4,13 @@ It knows contents, and hands folders and their names on as it finds them.
 """
 
 import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
-from going_modular import utils
 from going_modular.pictures import folders
-from going_modular.pictures.image import EXTENSIONS, hash_file, try_load
+from going_modular.pictures.image import EXTENSIONS, hash_file, map_files, try_load
 from going_modular.utils import printable
 
 Sample = tuple[Path, int]
@@ -32,7 +27,10 @@ def read(
     """
     unused = []
     listed = {split: _list(root, class_names, unused) for split, root in roots.items()}
-    hashes = _check([path for samples in listed.values() for path, _ in samples], unused)
+    paths = [path for samples in listed.values() for path, _ in samples]
+    checked = dict(zip(paths, map_files(_check, paths, "Checking images"), strict=True))
+    unused += [(path, reason) for path, (_, reason) in checked.items() if reason]
+    hashes = {path: digest for path, (digest, reason) in checked.items() if not reason}
     if unused:
         left_out = first([f"{path} ({reason})" for path, reason in unused])
         warnings.warn(f"files left out ({len(unused)}): {left_out}", stacklevel=3)
@@ -74,21 +72,8 @@ def _not_read(path: Path) -> str:
     return f"{path.suffix or 'no extension'}: not a type that is read{hint}"
 
 
-def _check(paths: list[Path], unused: list[tuple[Path, str]]) -> dict[Path, str]:
-    """Return a hash of each file; add to `unused` those that cannot be read."""
-    hashes = {}
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        options = {"leave": False, "delay": 2} if utils.is_watched() else {"disable": True}
-        checks = tqdm(pool.map(_check_one, paths), "Checking images", len(paths), **options)
-        for path, (digest, reason) in zip(paths, checks, strict=True):
-            if reason:
-                unused.append((path, reason))
-            else:
-                hashes[path] = digest
-    return hashes
-
-
-def _check_one(path: Path) -> tuple[str, str]:
+def _check(path: Path) -> tuple[str, str]:
+    """Return the hash of an image's file and "", or "" and why it cannot be read."""
     image, reason = try_load(path)
     return (hash_file(path) if image else ""), reason
 
@@ -142,19 +127,24 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def require_every_class(samples: list[Sample], class_names: list[str], folder: Path) -> None:
-    """Raise ValueError unless there is an image of every class."""
-    present = {label for _, label in samples}
-    absent = [name for label, name in enumerate(class_names) if label not in present]
-    if absent:
-        raise ValueError(
-            f"{printable(folder)} has no usable image of {first(absent)}: add some ({TYPES}), or "
-            "move the class elsewhere in all splits"
-        )
+def check(
+    splits: dict[str, list[Sample]],
+    class_names: list[str],
+    roots: dict[str, Path],
+    hashes: dict[Path, str],
+) -> None:
+    """Raise ValueError where a split lacks a class; warn of files with the same bytes.
 
-
-def warn_of_copies(splits: dict[str, list[Sample]], hashes: dict[Path, str]) -> None:
-    """Warn of files with the same bytes in two splits, or under two classes."""
+    They matter in two splits, or under two classes. A split without a root was carved from train.
+    """
+    for split, samples in splits.items():
+        present = {label for _, label in samples}
+        absent = [name for label, name in enumerate(class_names) if label not in present]
+        if absent:
+            raise ValueError(
+                f"{printable(roots.get(split) or roots['train'])} has no usable image of "
+                f"{first(absent)}: add some ({TYPES}), or move the class elsewhere in all splits"
+            )
     met, shared, relabelled = {}, [], []
     for split, samples in splits.items():
         for path, label in samples:
