@@ -103,26 +103,24 @@ def _plain(text: str) -> str:
     return re.sub(r"([^\w\s]|_)", r"\\\1", " ".join(text.split()))
 
 
-class SameOrigin:
-    """ASGI middleware: refuse what another page in the same browser sends here.
+def same_origin(app: Any) -> Any:
+    """Refuse what another page in the same browser sends to an ASGI application.
 
     Gradio's own rule keeps the answer from that page, after it has kept the upload.
     """
+    from starlette.datastructures import Headers
+    from starlette.responses import PlainTextResponse
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        from starlette.datastructures import Headers
-        from starlette.responses import PlainTextResponse
-
-        app = self.app
+    async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        answering = app
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             own = f"{scope['scheme']}://{headers.get('host')}"
             if headers.get("origin", own) != own:
-                app = PlainTextResponse("Open the page by its address.", 403)
-        await app(scope, receive, send)
+                answering = PlainTextResponse("Open the page by its address.", 403)
+        await answering(scope, receive, send)
+
+    return answer
 
 
 def grad_cam_layer(model: nn.Module, size: int) -> nn.Module | None:
@@ -206,7 +204,7 @@ def serve(path: Path, port: int) -> None:
             run_history=False,
             footer_links=[],
             max_file_size="20mb",
-            app_kwargs={"middleware": [hosts, Middleware(SameOrigin)]},
+            app_kwargs={"middleware": [hosts, Middleware(same_origin)]},
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono="monospace"),
         )
     except OSError as error:

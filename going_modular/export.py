@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +24,10 @@ from torchvision.transforms._presets import ImageClassification
 
 from going_modular import data_setup, model_builder, utils
 
-FILES = ("model.pt2", "model.onnx", "preprocessing.json")
+PROGRAM, ONNX, PREPROCESSING = FILES = ("model.pt2", "model.onnx", "preprocessing.json")
 TOLERANCE = 1e-4  # in probability; float32 sums in another order differ by about 1e-6
 BATCH = 32
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-
-
-class Exported(NamedTuple):
-    """The files that `export_model` wrote."""
-
-    program: Path
-    onnx: Path
-    preprocessing: Path
 
 
 class Comparison(NamedTuple):
@@ -60,8 +53,8 @@ def export_model(
     folder: str | Path,
     *,
     overwrite: bool = False,
-) -> Exported:
-    """Write model.pt2, model.onnx and preprocessing.json into `folder`.
+) -> Path:
+    """Write model.pt2, model.onnx and preprocessing.json into `folder`, and return it.
 
     Both models map float32 images (N, 3, H, W), prepared by `transform`, to logits (N, classes);
     N is free, H and W are the transform's. `model` itself stays as it is.
@@ -82,10 +75,10 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as temporary:
         _write_models(model, transform.crop_size[0], Path(temporary))
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-        Path(temporary, "preprocessing.json").write_text(text, encoding="utf-8")
+        Path(temporary, PREPROCESSING).write_text(text, encoding="utf-8")
         for path in Path(temporary).iterdir():  # beyond 2 GB, ONNX keeps its weights in one more
             os.replace(path, folder / path.name)
-    return Exported(*(folder / name for name in FILES))
+    return folder
 
 
 def _write_models(model: nn.Module, size: int, folder: Path) -> None:
@@ -102,11 +95,11 @@ def _write_models(model: nn.Module, size: int, folder: Path) -> None:
         program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names folders of this machine
-    torch.export.save(program, folder / "model.pt2")
+    torch.export.save(program, folder / PROGRAM)
     torch.onnx.export(
         program,
         (),
-        folder / "model.onnx",
+        folder / ONNX,
         dynamo=True,
         input_names=["images"],
         output_names=["logits"],
@@ -160,18 +153,19 @@ def describe_preprocessing(
 # --- checking and timing -------------------------------------------------------------------------
 
 
-def compare(model: nn.Module, exported: Exported, images: Tensor) -> list[Comparison]:
-    """Run the model and its exported files on `images` (N, 3, H, W), on the CPU in float32.
+def compare(model: nn.Module, folder: str | Path, images: Tensor) -> list[Comparison]:
+    """Run the model and its files in `folder` on `images` (N, 3, H, W), on the CPU in float32.
 
     One row for PyTorch, torch.export and ONNX Runtime each, timed with as many threads as
     PyTorch has.
     """
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    program, onnx = Path(folder, PROGRAM), Path(folder, ONNX)
     in_memory = sum(tensor.nbytes for tensor in model.state_dict().values())
     runners = {
         "PyTorch": ("in memory", in_memory, model),
-        "torch.export": (*_file(exported.program), torch.export.load(exported.program).module()),
-        "ONNX Runtime": (*_file(exported.onnx), _onnx_runner(exported.onnx)),
+        "torch.export": (PROGRAM, _size(program), torch.export.load(program).module()),
+        "ONNX Runtime": (ONNX, _size(onnx), _onnx_runner(onnx)),
     }
     batch = images[torch.arange(BATCH) % len(images)]
     rows = []
@@ -194,9 +188,9 @@ def compare(model: nn.Module, exported: Exported, images: Tensor) -> list[Compar
     return rows
 
 
-def _file(path: Path) -> tuple[str, int]:
+def _size(path: Path) -> int:
     parts = path.parent.glob(f"{path.name}*")  # model.onnx.data too, where there is one
-    return path.name, sum(part.stat().st_size for part in parts)
+    return sum(part.stat().st_size for part in parts)
 
 
 def _onnx_runner(path: Path) -> Callable[[Tensor], Tensor]:
@@ -210,14 +204,8 @@ def _onnx_runner(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _import_onnxruntime() -> ModuleType:
     """Import ONNX Runtime without its telemetry, on which it decides while it is imported."""
-    name = "ORT_DISABLE_TELEMETRY"
-    is_set = name in os.environ
-    os.environ.setdefault(name, "1")
-    try:
+    with mock.patch.dict(os.environ, ORT_DISABLE_TELEMETRY="1"):
         import onnxruntime
-    finally:
-        if not is_set:
-            del os.environ[name]
     return onnxruntime
 
 
@@ -279,12 +267,12 @@ def _run(options: argparse.Namespace) -> int:
     paths = options.images or _charts()
     images = torch.stack([transform(data_setup.load_image(path)) for path in paths])
     out = options.out or options.model.parent
-    exported = export_model(model, transform, class_names, out, overwrite=options.overwrite)
-    for path in exported:
-        print(f"wrote  {utils.printable(path)}")
+    export_model(model, transform, class_names, out, overwrite=options.overwrite)
+    for name in FILES:
+        print(f"wrote  {utils.printable(out / name)}")
     threads = torch.get_num_threads()
     print(f"\nchecked on the CPU in float32: images {len(images)}, threads {threads}")
-    rows = compare(model, exported, images)
+    rows = compare(model, out, images)
     print(table(rows))
     wrong = [row for row in rows if not row.largest_difference <= TOLERANCE]  # catches NaN too
     for row in wrong:

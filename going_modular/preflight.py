@@ -4,14 +4,17 @@
 missing, `python going_modular/preflight.py` still runs, and says so.
 """
 
+from __future__ import annotations  # so that an old Python gets as far as to be told
+
 import os
 import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent
 LIST = PACKAGE.parent / "requirements.txt"  # in a checkout
@@ -24,17 +27,17 @@ GB = 10**9
 
 
 class Machine(NamedTuple):
-    """What the notebooks run on. What cannot be found out is None."""
+    """What the notebooks run on."""
 
     python: tuple[int, ...]
-    versions: dict[str, str]  # of going_modular, torch and torchvision, as far as they are there
+    versions: dict[str, str | None]  # of going_modular, torch and torchvision
     missing: list[str]  # requirements that are not met
     cores: int
-    memory: float | None  # bytes, in all
+    memory: float | None  # bytes, in all; None is unknown
     disk: float  # bytes, free in the current folder
-    device: str | None = None
-    precision: str | None = None  # of matrix products
-    speed: float | None = None  # images a second
+    device: str
+    precision: str  # of matrix products
+    speed: float | None  # images a second; None without PyTorch
 
 
 def show() -> None:
@@ -46,22 +49,23 @@ def look(seconds: float = 1.0) -> Machine:
     """Find out about this machine; measure its speed where PyTorch is there."""
     own = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text("utf-8"))[1]
     libraries = {name: _version(name) for name in ("torch", "torchvision")}
-    machine = Machine(
+    device, precision, speed = "unknown", "unknown", None
+    if all(libraries.values()):
+        from going_modular import utils
+
+        device = utils.pick_device()
+        precision = str(utils.pick_precision(device)).removeprefix("torch.")
+        speed = measure_speed(seconds, device)
+    return Machine(
         python=sys.version_info[:3],
-        versions={"going_modular": own} | {name: v for name, v in libraries.items() if v},
+        versions={"going_modular": own, **libraries},
         missing=missing(requirements()),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         memory=_memory(),
         disk=shutil.disk_usage(Path.cwd()).free,
-    )
-    if None in libraries.values():
-        return machine
-    from going_modular import utils
-
-    device = utils.pick_device()
-    precision = str(utils.pick_precision(device)).removeprefix("torch.")
-    return machine._replace(
-        device=str(device), precision=precision, speed=measure_speed(seconds, device)
+        device=str(device),
+        precision=precision,
+        speed=speed,
     )
 
 
@@ -77,15 +81,13 @@ def missing(lines: list[str]) -> list[str]:
     try:
         from packaging.requirements import Requirement  # comes with matplotlib
     except ImportError:
-        Requirement = None  # so nearly everything is missing, and versions do not matter
-    found = []
-    for line in lines:
-        version = _version(re.match(r"[\w.-]+", line)[0])
-        if version is None or (
-            Requirement and not Requirement(line).specifier.contains(version, prereleases=True)
-        ):
-            found.append(line)
-    return found
+        return lines
+    return [line for line in lines if not _is_met(Requirement(line))]
+
+
+def _is_met(requirement: Any) -> bool:
+    version = _version(requirement.name)
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def measure_speed(seconds: float, device: object) -> float:
@@ -113,62 +115,55 @@ def measure_speed(seconds: float, device: object) -> float:
         return steps * len(images) / (time.perf_counter() - start)
 
 
-def estimate(speed: float) -> dict[str, float]:
-    """Return each notebook's seconds on a machine that trains on `speed` images a second.
-
-    It takes all of a notebook to scale with training, so beside a GPU it promises too much.
-    """
-    return {name: s * REFERENCE_SPEED / speed for name, s in NOTEBOOK_SECONDS.items()}
-
-
-def problems(machine: Machine) -> list[str]:
+def problems(machine: Machine) -> Iterator[str]:
     """Say in words what is missing or too small, and what to do about it."""
-    found = []
     if machine.python < PYTHON:
-        found.append(
-            f"Python {_dotted(machine.python)} is too old: install {_dotted(PYTHON)} or newer."
-        )
+        yield f"Python {_dotted(machine.python)} is too old: install {_dotted(PYTHON)} or newer."
     if machine.missing:
         named = " ".join(f'"{requirement}"' for requirement in machine.missing)
         what = f"-r {LIST.name}" if LIST.is_file() else named
-        found.append(
+        yield (
             f"Missing or too old: {', '.join(machine.missing)}. Install with: "
             f"python -m pip install {what}"
         )
     if machine.disk < GB:
-        found.append(
+        yield (
             f"Only {_gigabytes(machine.disk)} of disk are free: make room for 1 GB, or downloads "
             "and saved models will not fit."
         )
-    if machine.memory is not None and machine.memory < 4 * GB:
-        found.append(
+    if machine.memory and machine.memory < 4 * GB:
+        yield (
             f"Only {_gigabytes(machine.memory)} of memory: close other programs, and shut down "
             "a notebook before you open the next one."
         )
-    if machine.cores == 1 and machine.device in (None, "cpu"):
-        found.append("There is only one core: close other programs, and let each cell finish.")
-    return found
+    if machine.cores == 1 and machine.device in ("unknown", "cpu"):
+        yield "There is only one core: close other programs, and let each cell finish."
 
 
 def report(machine: Machine) -> str:
-    """Return the facts, the estimates and the problems as lines of text."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    """Return the facts, the estimates and the problems as lines of text.
+
+    An estimate takes all of a notebook to scale with training, so beside a GPU it promises too
+    much.
+    """
+    versions = (f"{name} {version or 'missing'}" for name, version in machine.versions.items())
     lines = [
-        f"versions    Python {_dotted(machine.python)}, {versions}",
-        f"device      {machine.device or 'unknown'}, {machine.precision or 'unknown precision'}",
+        f"versions    Python {', '.join([_dotted(machine.python), *versions])}",
+        f"device      {machine.device}, {machine.precision}",
         f"cores       {machine.cores}",
-        f"memory      {'unknown' if machine.memory is None else _gigabytes(machine.memory)}",
+        f"memory      {_gigabytes(machine.memory) if machine.memory else 'unknown'}",
         f"free disk   {_gigabytes(machine.disk)}",
     ]
     if machine.speed:
-        times = estimate(machine.speed).items()
+        factor = REFERENCE_SPEED / machine.speed
+        times = (f"{name}: {_time(factor * s)}" for name, s in NOTEBOOK_SECONDS.items())
         lines += [
             f"speed       {machine.speed:.0f} images a second in training",
             "",
             "Each notebook takes about:",
-            "   ".join(f"{name}: {_time(seconds)}" for name, seconds in times),
+            "   ".join(times),
         ]
-    return "\n".join([*lines, "", *(problems(machine) or ["Nothing is missing."])])
+    return "\n".join([*lines, "", *(list(problems(machine)) or ["Nothing is missing."])])
 
 
 def _version(name: str) -> str | None:

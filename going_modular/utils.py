@@ -5,10 +5,10 @@ import functools
 import glob
 import os
 import random
+import secrets
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,14 +224,14 @@ def unwrap(model: nn.Module) -> nn.Module:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move it there once the block has succeeded."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
         with temporary.open("rb+") as file:  # Windows syncs no file that is open for reading only
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(mode)  # safetensors lets nobody but the owner read its files
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -242,12 +242,6 @@ def remove_half_written(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if left.suffix != ".lock":
             left.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def describe_transform(transform: ImageClassification) -> dict[str, Any]:

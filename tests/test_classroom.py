@@ -169,12 +169,11 @@ GOOD = preflight.Machine(
 )
 
 
-def test_estimate_is_the_reference_scaled_by_the_speed(monkeypatch):
-    assert preflight.estimate(preflight.REFERENCE_SPEED) == preflight.NOTEBOOK_SECONDS
-    half = preflight.estimate(preflight.REFERENCE_SPEED / 2)
-    assert half == {name: 2 * seconds for name, seconds in preflight.NOTEBOOK_SECONDS.items()}
-    monkeypatch.setitem(preflight.NOTEBOOK_SECONDS, "04", 101)
-    assert "04: 5 min" in preflight.report(GOOD._replace(speed=preflight.REFERENCE_SPEED / 3))
+@pytest.mark.parametrize(("slower", "time"), [(0.5, "20 s"), (1, "40 s"), (3, "2 min")])
+def test_estimate_is_the_reference_scaled_by_the_speed(slower, time, monkeypatch):
+    monkeypatch.setitem(preflight.NOTEBOOK_SECONDS, "04", 40)
+    machine = GOOD._replace(speed=preflight.REFERENCE_SPEED / slower)
+    assert f"04: {time}" in preflight.report(machine)
 
 
 def test_estimates_are_for_the_notebooks_that_exist():
@@ -192,7 +191,7 @@ def test_estimates_are_for_the_notebooks_that_exist():
     ],
 )
 def test_preflight_says_what_is_missing_or_too_small(fault, words):
-    assert preflight.problems(GOOD) == [] and "Nothing is missing." in preflight.report(GOOD)
+    assert not list(preflight.problems(GOOD)) and "Nothing is missing." in preflight.report(GOOD)
     assert words in preflight.report(GOOD._replace(**fault))
 
 

@@ -74,7 +74,7 @@ def prepare(transform):
 
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory):
-    """Export a ResNet-18 once; return it, its transform and the files."""
+    """Export a ResNet-18 once; return it, its transform and the files' folder."""
     model, transform = make_model("resnet18"), transform_of("resnet18")
     folder = tmp_path_factory.mktemp("export")
     return model, transform, export.export_model(model, transform, CLASS_NAMES, folder)
@@ -86,8 +86,10 @@ def assert_same_logits(model, transform, exported):
     with torch.no_grad():
         expected = model(images)
     assert expected.std(dim=0).min() > 0.02  # else any function would do
-    program = torch.export.load(exported.program).module()
-    session = onnxruntime.InferenceSession(exported.onnx, providers=["CPUExecutionProvider"])
+    program = torch.export.load(exported / export.PROGRAM).module()
+    session = onnxruntime.InferenceSession(
+        exported / export.ONNX, providers=["CPUExecutionProvider"]
+    )
     for count in (1, 2, len(images)):
         with torch.no_grad():
             logits = program(images[:count])
@@ -116,8 +118,8 @@ def test_other_models_give_the_same_logits_and_stay_as_they_were(name, vit_tiny,
 
 def test_the_onnx_file_is_valid_and_alone(resnet18):
     _, _, exported = resnet18
-    assert sorted(path.name for path in exported.onnx.parent.iterdir()) == sorted(export.FILES)
-    content = onnx.load(exported.onnx)
+    assert sorted(path.name for path in exported.iterdir()) == sorted(export.FILES)
+    content = onnx.load(exported / export.ONNX)
     onnx.checker.check_model(content, full_check=True)
     (images,), (logits,) = content.graph.input, content.graph.output
     sizes = [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim]
@@ -129,9 +131,9 @@ def test_the_onnx_file_is_valid_and_alone(resnet18):
 
 def test_the_files_do_not_tell_whose_machine_made_them(resnet18):
     _, _, exported = resnet18
-    with zipfile.ZipFile(exported.program) as archive:
+    with zipfile.ZipFile(exported / export.PROGRAM) as archive:
         contents = [archive.read(name) for name in archive.namelist()]
-    contents += [exported.onnx.read_bytes(), exported.preprocessing.read_bytes()]
+    contents += [(exported / name).read_bytes() for name in export.FILES[1:]]
     folders = [Path(export.__file__).parent.parent, Path(torch.__file__).parent, Path.home()]
     for folder in folders:
         assert not any(str(folder).encode() in content for content in contents)
@@ -175,7 +177,7 @@ def test_the_description_is_enough_to_prepare_a_picture(name, size, sizes):
 
 def test_the_description_is_written_beside_the_models(resnet18):
     _, transform, exported = resnet18
-    text = exported.preprocessing.read_text(encoding="utf-8")
+    text = (exported / export.PREPROCESSING).read_text(encoding="utf-8")
     assert json.loads(text) == export.describe_preprocessing(transform, CLASS_NAMES)
     assert "área" in text
 
@@ -191,7 +193,7 @@ def test_comparison_measures_all_three(resnet18):
     assert rows[0].largest_difference == 0
     assert all(row.largest_difference < export.TOLERANCE for row in rows)
     assert all(row.milliseconds > 0 and row.images_per_second > 0 for row in rows)
-    sizes = [exported.program.stat().st_size, exported.onnx.stat().st_size]
+    sizes = [(exported / name).stat().st_size for name in export.FILES[:2]]
     assert [row.megabytes for row in rows[1:]] == [size / 1e6 for size in sizes]
     assert rows[0].megabytes == pytest.approx(rows[1].megabytes, rel=0.1)
     header, *lines = export.table(rows).splitlines()
@@ -234,8 +236,8 @@ def quick(resnet18, monkeypatch):
     _, _, exported = resnet18
 
     def copy(model, size, folder):
-        for path in (exported.program, exported.onnx):
-            shutil.copy(path, folder)
+        for name in export.FILES[:2]:
+            shutil.copy(exported / name, folder)
 
     monkeypatch.setattr(export, "_write_models", copy)
     monkeypatch.setattr(export, "_seconds", lambda *_: 0.01)

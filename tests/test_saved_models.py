@@ -139,7 +139,7 @@ def test_a_model_with_a_head_of_its_own(by_hand, tmp_path):
     loaded, _ = load_model(path, head=small_mlp())
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(loaded(images), model(images))
-    refused(path, "does not fit.*fc.weight is missing.*head=")
+    refused(path, "does not fit.*Missing key.*fc.weight.*head=")
 
 
 def test_a_new_last_layer_by_hand_needs_nothing(tiny, tmp_path):
@@ -211,11 +211,14 @@ UNFIT = {
     "one name": (None, {"class_names": ["a"]}, "its class_names must be two names or more"),
     "a text as names": (None, {"class_names": "abc"}, "class_names is a str: give a list"),
     "a set of names": (None, {"class_names": set("abc")}, "class_names is a set: give a list"),
-    "a huge name": (None, {"class_names": ["a" * 2000, "b", "c"]}, "its class_names must be"),
     "no transform": (None, {"transform": None}, "both class_names and transform"),
     "metrics alone": (None, {"transform": None, "class_names": None, "metrics": {}}, "both"),
-    "a matrix as metric": (None, {"metrics": {"all": np.eye(3)}}, r"metrics\['all'\] is no single"),
-    "a text as metric": (None, {"metrics": {"all": "good"}}, r"metrics\['all'\] is no single"),
+    "a matrix as metric": (
+        None,
+        {"metrics": {"all": np.eye(3)}},
+        "its metrics must be single numbers",
+    ),
+    "a text as metric": (None, {"metrics": {"all": "good"}}, "its metrics must be single numbers"),
     "endless notes": (
         None,
         {"training": {"files": "x" * 2**22}},
@@ -236,7 +239,7 @@ UNFIT = {
     "a layer more": (
         changed(lambda model: model.add_module("extra", nn.Linear(2, 2))),
         {},
-        "extra.weight is not part of it",
+        "Unexpected key.*extra.weight",
     ),
     "no head": (
         changed(lambda model: setattr(model, "heads", nn.Identity())),
@@ -345,7 +348,6 @@ CONTENT = {
     "very many classes": ({"class_names": ["a"] * 10**6}, "vit_tiny with 1000000 classes"),
     "numbers as classes": ({"class_names": [1, 2, 3]}, "its class_names is not"),
     "a text as classes": ({"class_names": "abc"}, "its class_names is not"),
-    "a huge name": ({"class_names": ["a" * 10**6, "b", "c"]}, "its class_names is not"),
     "texts in metrics": ({"metrics": {"accuracy": "all"}}, "its metrics is not"),
     "a list of metrics": ({"metrics": [0.5]}, "its metrics is not"),
     "a list as training": ({"training": [1]}, "its training is not"),
@@ -353,7 +355,7 @@ CONTENT = {
     "a large setting": ({"config": {"image_size": 2048}}, "not those of vit_tiny"),
     "a setting that cannot be": ({"config": {"image_size": 41}}, "not those of vit_tiny"),
     "an unknown setting": ({"config": {"num_layers": 2000}}, "no setting 'num_layers'"),
-    "a setting of code": ({"config": {"norm_layer": "os.system"}}, "no setting 'norm_layer'"),
+    "a setting of code": ({"config": {"norm_layer": "os.system"}}, "its config is not"),
     "no preprocessing": ({"transform": None}, "its transform is not"),
 }
 
@@ -393,13 +395,13 @@ def test_missing_surplus_and_odd_weights_are_refused(saved):
     weights = load_file(saved)
     key, value = next(iter(weights.items()))
     rewrite(saved, weights={name: tensor for name, tensor in weights.items() if name != key})
-    refused(saved, f"{key} is missing")
+    refused(saved, f"Missing key.*{key}")
     rewrite(saved, weights=weights | {"\x1b[2J\nmore": value.clone()})
-    refused(saved, "more is not part of it")
+    refused(saved, "Unexpected key.*more")
     rewrite(saved, weights=weights | {key: torch.zeros(3, 2, 1)})
-    refused(saved, rf"{key} is \(3, 2, 1\) instead of")
+    refused(saved, rf"size mismatch for {key}.*\[3, 2, 1\]")
     rewrite(saved, weights={})
-    refused(saved, "is missing")
+    refused(saved, "Missing key")
 
 
 @pytest.mark.parametrize(

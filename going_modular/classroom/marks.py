@@ -24,7 +24,8 @@ def exercise(number: int, **answers: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        called = [frame for frame in _frames(error) if frame.name in answers]
+        frames = traceback.extract_tb(error.__traceback__)  # the innermost last
+        called = [frame for frame in frames if frame.name in answers]
         # PyTorch raises it too, for what it cannot do, and says what.
         if isinstance(error, NotImplementedError) and not error.args:
             missing += [frame.name for frame in called[-1:]]
@@ -43,11 +44,6 @@ def fingerprint(module: nn.Module) -> str:
     """Hash every parameter and every buffer of a module, bit for bit."""
     tensors = module.state_dict().values()
     return hashlib.sha256(b"".join(t.cpu().numpy().tobytes() for t in tensors)).hexdigest()[:12]
-
-
-def _frames(error: Exception) -> list[traceback.FrameSummary]:
-    """List the calls that led to the error, the innermost last."""
-    return traceback.extract_tb(error.__traceback__)
 
 
 def _describe(error: Exception, called: list[traceback.FrameSummary]) -> str:

