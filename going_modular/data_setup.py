@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification  # what weights.transforms() returns
 
 from going_modular import utils
-from going_modular.models import weights
+from going_modular.models import weights as pretrained
 from going_modular.pictures import downloads, folders, splits
 from going_modular.pictures.dataset import ImageDataset
 from going_modular.pictures.image import load_image
@@ -175,14 +176,15 @@ def _describe(
 
 
 def create_transform(
-    model: str, *, size: int | None = None, augment: bool = False
+    name: str, weights: Any = "DEFAULT", *, size: int | None = None, augment: bool = False
 ) -> ImageClassification | v2.Compose:
     """Return the transform that a model's pretrained weights expect.
 
+    `name` and `weights` are those that `model_builder.create_model` was given.
     `size` is the side of the crop in pixels; the resize before it keeps the weights' proportion.
     `augment` varies crop, side and colour a little, for training only, in the same value range.
     """
-    preset = weights.preset(model, size)
+    preset = pretrained.preset(name, weights, size)
     if not augment:
         return preset
     return v2.Compose(

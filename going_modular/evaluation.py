@@ -223,6 +223,7 @@ def grad_cam(
 
     `layer` gives (1, channels, h, w): the last block before pooling, usually. `class_index` None
     stands for the class that the model names. All zeros where nothing speaks for the class.
+    Raises ValueError for a layer of another shape.
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391.
     """
     kept = []
@@ -232,7 +233,7 @@ def grad_cam(
         return kept[-1].clone()  # what follows may work in place
 
     device = next(model.parameters()).device
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     hook = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():
@@ -241,7 +242,13 @@ def grad_cam(
             (gradient,) = torch.autograd.grad(logits[chosen], kept[-1])
     finally:
         hook.remove()
-        model.train(was_training)
+        for module, mode in modes.items():  # frozen parts may be in eval mode, beside others
+            module.training = mode
+    if gradient.ndim != 4:
+        raise ValueError(
+            f"The layer gives {tuple(gradient.shape)}, and Grad-CAM needs a map: "
+            "(1, channels, height, width), as the last block before pooling gives"
+        )
     importance = gradient.mean(dim=(2, 3), keepdim=True)
     heat = (importance * kept[-1].detach()).sum(dim=1, keepdim=True).relu()
     heat = nn.functional.interpolate(heat, image.shape[1:], mode="bilinear", align_corners=False)
@@ -261,7 +268,8 @@ def plot_grad_cam(
     )
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, heat, title in zip(axes.flat, images, maps, titles, strict=False):
+    drawn = zip(images, maps, titles, strict=True)
+    for axis, (image, heat, title) in zip(axes.flat, drawn, strict=False):
         axis.imshow(image.mean(dim=0).numpy(), cmap="gray")
         overlay = np.empty((*heat.shape, 4))
         overlay[..., :3] = to_rgb(ORANGE)

@@ -222,14 +222,15 @@ def _check_head(head: nn.Module, layer: Layer, num_classes: int) -> None:
     """Raise ValueError where the head cannot take the layer's place, by trying it."""
     features, _ = sizes(layer)
     shape = (2, features) if isinstance(layer, nn.Linear) else (2, features, 8, 8)
-    training = head.training
+    modes = {module: module.training for module in head.modules()}
     try:
         with torch.no_grad():
             logits = head.eval()(layer.weight.new_zeros(shape))
     except RuntimeError as error:
         raise ValueError(f"The head does not take {shape}, as the old one did: {error}") from error
     finally:
-        head.train(training)
+        for module, mode in modes.items():
+            module.training = mode
     if logits.shape[:2] != (2, num_classes) or logits.ndim != len(shape):
         raise ValueError(
             f"The head maps {shape} to {tuple(logits.shape)}: "

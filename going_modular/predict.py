@@ -29,7 +29,6 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     for path in options.images:
         try:
-            _require_file(path)
             image = data_setup.load_image(path)
         except (ValueError, OSError) as error:
             print(f"predict: {utils.printable(error)}", file=sys.stderr)
@@ -54,21 +53,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _require_file(path: Path) -> None:
-    """Raise an OSError that says what to give instead of a folder, or of what is not there."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name the image files in it")
-    if not path.exists():
-        is_pattern = any(sign in str(path) for sign in "*?[")
-        hint = " (a pattern that nothing fits, or that this shell does not expand: name the files)"
-        raise FileNotFoundError(f"{path}: no such file{hint if is_pattern else ''}")
-
-
 def classify(model: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Return the probabilities (classes,) of one prepared image (3, H, W)."""
+    """Return the probabilities (classes,) of one prepared image (3, H, W), in eval mode."""
     device = next(model.parameters()).device
     with torch.inference_mode():
-        return model(image[None].to(device))[0].softmax(dim=0).cpu()
+        return model.eval()(image[None].to(device))[0].softmax(dim=0).cpu()
 
 
 if __name__ == "__main__":

@@ -321,8 +321,8 @@ def plot_images(
     )
     for axis in axes.flat:
         axis.axis("off")
-    colors = colors or ["black"] * len(images)
-    for axis, image, title, color in zip(axes.flat, images, titles, colors, strict=False):
+    drawn = zip(images, titles, colors or ["black"] * len(images), strict=True)
+    for axis, (image, title, color) in zip(axes.flat, drawn, strict=False):
         axis.imshow(image.permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image)
         axis.set_title(title, fontsize=8, color=color, parse_math=False)  # $ is a name's own
 

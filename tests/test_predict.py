@@ -38,10 +38,10 @@ def test_classes_come_with_the_models_own_probabilities(saved, capsys):
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ("album", "album is a folder: name the image files in it"),
+        ("album", "album cannot be read as an image: it is a folder: give an image file"),
         ("absent.jpg", "absent.jpg: no such file\n"),
-        ("*.jpg", "*.jpg: no such file (a pattern that nothing fits, or that this shell"),
-        ("absent/[ab].jpg", "[ab].jpg: no such file (a pattern"),
+        ("*.jpg", "*.jpg: no such file: a pattern that stands for no file"),
+        ("absent/[ab].jpg", "[ab].jpg: no such file: a pattern"),
     ],
 )
 def test_what_is_no_file_is_answered_in_its_own_words(given, answer, saved, tmp_path, capsys):
@@ -64,3 +64,12 @@ def test_top_is_a_whole_number_of_at_least_1(top, saved, capsys):
         predict.main([str(saved), str(CHART), "--top", top])
     assert exit_.value.code == 2
     assert f"--top: {top} is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_one_image_is_classified_in_eval_mode(saved):
+    model, info = model_builder.load_model(saved)
+    image = info["transform"](data_setup.load_image(CHART))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = predict.classify(model, image)
+    assert torch.equal(predict.classify(model.train(), image), expected)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

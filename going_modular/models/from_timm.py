@@ -96,17 +96,17 @@ def build(name: str, weights: Any, config: dict[str, Any]) -> nn.Module:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=here, **options)
 
 
-def transform(name: str, size: int | None) -> ImageClassification:
+def transform(name: str, weights: Any, size: int | None) -> ImageClassification:
     """Return timm's transform for the weights as torchvision's preset, for a crop of `size` pixels.
 
     Warns where timm does not crop the middle: the preset always does.
     """
-    chosen = _timm().data.resolve_data_config(pretrained_cfg=_record(name).to_dict())
+    chosen = _timm().data.resolve_data_config(pretrained_cfg=(weights or _record(name)).to_dict())
     if chosen["crop_mode"] != "center":
         warnings.warn(
             f"For {name}, timm prepares images by {chosen['crop_mode']!r}, so that nothing of a "
             "long one is lost; here the middle is cropped, as for other models",
-            stacklevel=2,
+            stacklevel=4,  # whoever called data_setup.create_transform
         )
     size = size or chosen["input_size"][-1]
     return ImageClassification(

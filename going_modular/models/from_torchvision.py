@@ -86,9 +86,9 @@ def build(name: str, weights: WeightsEnum | None, config: dict[str, Any]) -> nn.
         return get_model_builder(name)(weights=weights, **config)
 
 
-def transform(name: str, size: int | None) -> ImageClassification:
+def transform(name: str, weights: WeightsEnum | None, size: int | None) -> ImageClassification:
     """Return the transform that the weights expect, for a crop of `size` pixels."""
-    weights = get_model_weights(name).DEFAULT
+    weights = weights or get_model_weights(name).DEFAULT
     preset = weights.transforms()
     if size is None:
         return preset

@@ -5,6 +5,7 @@
 
 import difflib
 from types import ModuleType
+from typing import Any
 
 from torchvision.transforms._presets import ImageClassification
 
@@ -28,10 +29,10 @@ def spell(name: str) -> str:
     raise ValueError(f"Unknown model {name!r}. {hint}")
 
 
-def preset(name: str, size: int | None = None) -> ImageClassification:
-    """Return the transform that a model's pretrained weights expect.
+def preset(name: str, weights: Any, size: int | None) -> ImageClassification:
+    """Return the transform that a model's pretrained weights expect; those of None are DEFAULT's.
 
     `size` is the side of the crop in pixels; the resize before it keeps the weights' proportion.
     """
-    name = spell(name)
-    return library(name).transform(name, size)
+    name, found = library(name).find(spell(name), None if weights == "DEFAULT" else weights)
+    return library(name).transform(name, found, size)
