@@ -225,7 +225,7 @@ def train(
     model_to_device(model, device)
     history, best, scaler = History(), Best(keep_best), _scaler(device, dtype)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    parts |= {"history": history, "best": best}
+    parts |= {"history": history, "best": vars(best), "shuffling": train_dataloader.generator}
     about = {"scheduler": type(scheduler).__name__, "precision": dtype, "keep_best": keep_best}
     about |= {"patience": patience, "max_grad_norm": max_grad_norm}
     about |= {"number of epochs": epochs} if per_batch else {}
@@ -239,7 +239,7 @@ def train(
     options = {"scheduler": scheduler if per_batch else None, "max_grad_norm": max_grad_norm}
     options |= {"dtype": dtype, "scaler": scaler, "progress": verbose}
 
-    with resuming.follow(resume_from, parts, about, generator=train_dataloader.generator) as run:
+    with resuming.follow(resume_from, parts, about) as run:
         say(run.greeting(epochs), verbose)
         part, train_dataloader = processes.parallel(part), processes.share(train_dataloader)
         for epoch in run.epochs(epochs):
