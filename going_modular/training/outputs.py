@@ -99,7 +99,10 @@ def find_or_keep(
 
 
 def memory_budget() -> int:
-    """Return how many bytes of outputs are kept in memory: a quarter of what is free."""
+    """Return how many bytes of outputs are kept in memory: a quarter of what is free.
+
+    They are there twice while the batches are put together.
+    """
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # a container may have less than the machine
         free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()) // 2)

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import DatasetFolder
 
@@ -31,6 +33,7 @@ FORMAT = 3  # of the file, counted up where an older one cannot be gone on with
 def describe(
     model: nn.Module,
     optimizer: Optimizer,
+    scheduler: LRScheduler | None,
     loss_fn: nn.Module,
     train_dataloader: DataLoader,
     val_dataloader: DataLoader | None,
@@ -46,6 +49,7 @@ def describe(
         "trained part": [tuple(value.shape) for value in trained.values()],
         "frozen part": digest(fixed),
         "optimizer": type(optimizer).__name__,
+        "scheduler": type(scheduler).__name__,
         "loss": (type(loss_fn).__name__, cutting.settings(loss_fn)),
     }
     for name, loader in (("training", train_dataloader), ("validation", val_dataloader)):
@@ -85,7 +89,8 @@ def follow(
     Raises ValueError where `about`, which says what the run is, differs from what it was, or where
     the file holds no resume state; OSError where another live run uses it, or the disk is full.
     """
-    run = Run(path and Path(path), parts, about)
+    written = {key: repr(value) for key, value in about.items()}
+    run = Run(path and Path(path), parts, written)
     if path is None:
         yield run
         return
@@ -97,15 +102,14 @@ def follow(
         yield run
 
 
+@dataclass
 class Run:
     """Where a training run is: its next epoch, and all that training changes."""
 
-    def __init__(
-        self, path: Path | None, parts: Mapping[str, Any], about: Mapping[str, object]
-    ) -> None:
-        self.path, self.parts = path, parts
-        self.about = {key: repr(value) for key, value in about.items()}
-        self.epoch = 1
+    path: Path | None
+    parts: Mapping[str, Any]
+    about: Mapping[str, str]
+    epoch: int = 1
 
     def greeting(self, epochs: int) -> str:
         """Say where the run goes on; nothing where it begins."""
