@@ -225,12 +225,11 @@ def train(
     model_to_device(model, device)
     history, best, scaler = History(), Best(keep_best), _scaler(device, dtype)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    parts |= {"history": history, "best": best}
-    about = {"scheduler": type(scheduler).__name__, "precision": dtype, "keep_best": keep_best}
-    about |= {"patience": patience, "max_grad_norm": max_grad_norm}
-    about |= {"number of epochs": epochs} if per_batch else {}
+    parts |= {"history": history, "best": vars(best), "shuffling": train_dataloader.generator}
+    about = {"keep_best": keep_best, "patience": patience, "max_grad_norm": max_grad_norm}
+    about |= {"precision": dtype, "number of epochs": epochs if per_batch else None}
     if resume_from is not None:
-        about |= resuming.describe(model, optimizer, loss_fn, train_dataloader, watched)
+        about |= resuming.describe(model, optimizer, scheduler, loss_fn, train_dataloader, watched)
     part = eval_part = model
     if cache_frozen:
         part, eval_part, train_dataloader, watched = trunk.run_once(
@@ -239,7 +238,7 @@ def train(
     options = {"scheduler": scheduler if per_batch else None, "max_grad_norm": max_grad_norm}
     options |= {"dtype": dtype, "scaler": scaler, "progress": verbose}
 
-    with resuming.follow(resume_from, parts, about, generator=train_dataloader.generator) as run:
+    with resuming.follow(resume_from, parts, about) as run:
         say(run.greeting(epochs), verbose)
         part, train_dataloader = processes.parallel(part), processes.share(train_dataloader)
         for epoch in run.epochs(epochs):

@@ -56,8 +56,9 @@ def run(options: argparse.Namespace) -> Path:
 
 
 def last_blocks(model: nn.Module, strategy: Strategy) -> int:
-    """Return how many blocks before the head a strategy trains."""
-    return strategy.last_blocks(len(model_builder.blocks(model)))
+    """Return how many blocks before the head a strategy trains: of a third, at least one."""
+    count = len(model_builder.blocks(model))
+    return min(count, max(1, int(strategy.share * count))) if strategy.share else 0
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -163,9 +164,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
         model = _create_model(options, strategy, len(splits.class_names))
     size = _choose_size(options, model)
     transform = data_setup.create_transform(options.model, size=size)
-    train_transform = transform
-    if options.augment:
-        train_transform = data_setup.create_transform(options.model, size=size, augment=True)
+    train_transform = data_setup.create_transform(options.model, size=size, augment=options.augment)
     loader = {"batch_size": options.batch_size, "num_workers": options.workers}
     train_dataloader = data_setup.create_dataloader(
         splits.train, train_transform, shuffle=True, seed=options.seed, **loader

@@ -189,7 +189,7 @@ def test_data_are_the_same_where_contents_and_labels_are(read, photo_folder, tmp
 
     def describe(folder):
         loader = DataLoader(read(folder), 4)
-        return resuming.describe(model, optimizer, loss_fn, loader, loader)
+        return resuming.describe(model, optimizer, None, loss_fn, loader, loader)
 
     expected = describe(photo_folder)
     monkeypatch.chdir(tmp_path)
@@ -209,7 +209,7 @@ def test_tensors_are_compared_by_content():
 
     def describe(*tensors):
         loader = DataLoader(TensorDataset(*tensors))
-        return resuming.describe(model, optimizer, nn.CrossEntropyLoss(), loader, None)
+        return resuming.describe(model, optimizer, None, nn.CrossEntropyLoss(), loader, None)
 
     expected = describe(images, torch.arange(4))
     assert describe(images.clone(), torch.arange(4)) == expected

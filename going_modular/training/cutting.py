@@ -128,7 +128,7 @@ def _changes(model: nn.Module, node: fx.Node) -> bool:
         module = model.get_submodule(node.target)
         if list(module.parameters()):
             return not is_frozen(module)
-        return _is_random(module)
+        return any(map(_varies, module.modules()))  # a Sequential may hold a dropout
     if node.op == "get_attr":
         owner, _, name = node.target.rpartition(".")
         return getattr(model.get_submodule(owner), name).requires_grad
@@ -137,12 +137,8 @@ def _changes(model: nn.Module, node: fx.Node) -> bool:
     )
 
 
-def _is_random(module: nn.Module) -> bool:
-    """Tell whether a module without parameters can give another output for the same input."""
-    return any(map(_varies, module.modules()))  # a Sequential may hold a dropout
-
-
 def _varies(module: nn.Module) -> bool:
+    """Tell whether a module without parameters can give another output for the same input."""
     if isinstance(module, RANDOM_MODULES):
         return module.p > 0
     kind = type(module)

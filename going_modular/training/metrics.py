@@ -6,7 +6,7 @@ Knows logits, labels and a model's weights; not how they came about.
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -95,9 +95,3 @@ class Best:
             self.epoch, self.score = epoch, score
             if self.quantity:
                 self.weights = copy.deepcopy(trained_state(model))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "score": self.score, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.score, self.weights = state["epoch"], state["score"], state["weights"]

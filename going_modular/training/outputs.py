@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,18 +60,13 @@ def to_rows(values: Sequence[Tensor], labels: Tensor) -> np.ndarray:
 
 
 def _array(batch: Tensor) -> np.ndarray:
-    if batch.ndim == 4:  # channels last: the tail's convolutions need not reorder them
-        batch = batch.permute(0, 2, 3, 1)
-    if batch.dtype == torch.bfloat16:  # which NumPy does not have
-        batch = batch.view(torch.uint16)
-    return batch.numpy()
+    # NumPy has no bfloat16.
+    return (batch.view(torch.uint16) if batch.dtype == torch.bfloat16 else batch).numpy()
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     batch = torch.from_numpy(array)
-    if batch.dtype == torch.uint16:
-        batch = batch.view(torch.bfloat16)
-    return batch.permute(0, 3, 1, 2) if batch.ndim == 4 else batch
+    return batch.view(torch.bfloat16) if batch.dtype == torch.uint16 else batch
 
 
 def find_or_keep(
@@ -92,7 +87,7 @@ def find_or_keep(
     first = next(batches)
     batches = itertools.chain([first], batches)
     if not processes.any(first.itemsize * count > memory_budget()):
-        return _in_memory(batches, first.dtype, count)
+        return TrunkOutputs(np.concatenate([*batches]))
     place, found = place or path(), None
     if place and not processes.is_first_on_this_machine():
         for _ in batches:  # another process keeps them, and needs this one's share
@@ -104,19 +99,14 @@ def find_or_keep(
 
 
 def memory_budget() -> int:
-    """Return how many bytes of outputs are kept in memory: a quarter of what is free."""
+    """Return how many bytes of outputs are kept in memory: a quarter of what is free.
+
+    They are there twice while the batches are put together.
+    """
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError):  # a container may have less than the machine
         free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()) // 2)
     return free // 4 // processes.local_world_size()
-
-
-def _in_memory(batches: Iterable[np.ndarray], dtype: np.dtype, count: int) -> TrunkOutputs:
-    rows, start = np.empty(count, dtype), 0
-    for batch in batches:
-        rows[start : start + len(batch)] = batch
-        start += len(batch)
-    return TrunkOutputs(rows)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -129,7 +119,7 @@ def cache_folder() -> Path:
 
 
 def _in_file(
-    path: Path | None, batches: Iterable[np.ndarray], dtype: np.dtype, count: int
+    path: Path | None, batches: Iterator[np.ndarray], dtype: np.dtype, count: int
 ) -> TrunkOutputs:
     folder, size = cache_folder(), count * dtype.itemsize
     try:
@@ -150,7 +140,7 @@ def _in_file(
 
 
 def _write(
-    file: BinaryIO, batches: Iterable[np.ndarray], dtype: np.dtype, count: int
+    file: BinaryIO, batches: Iterator[np.ndarray], dtype: np.dtype, count: int
 ) -> np.ndarray:
     """Write an `.npy` file and return a map of its rows."""
     # Written, not mapped: a full disk is then an error and not the end of the process.

@@ -159,16 +159,12 @@ def gather(rows: Tensor) -> Tensor:
     """Put a batch together, in its order, of which each process holds its share of the rows."""
     if world_size() == 1:
         return rows
-    counts = torch.zeros(world_size(), dtype=torch.int64)
-    counts[rank()] = len(rows)
-    dist.all_reduce(counts)
-    most = int(counts.max())
-    padded = rows.new_zeros(most, *rows.shape[1:])
-    padded[: len(rows)] = rows
-    shares = [torch.empty_like(padded) for _ in range(world_size())]
-    dist.all_gather(shares, padded)
-    present = torch.arange(most)[:, None] < counts  # (most, processes)
-    return torch.stack(shares, dim=1)[present.to(rows.device)]
+    shares: list[Any] = [None] * world_size()
+    dist.all_gather_object(shares, rows)
+    batch = rows.new_empty(sum(map(len, shares)), *rows.shape[1:])
+    for number, theirs in enumerate(shares):
+        batch[number :: world_size()] = theirs
+    return batch
 
 
 # --- each process's share of the data ------------------------------------------------------------
@@ -205,9 +201,6 @@ class _Shares(Dataset):
         self.dataset, self.collate = dataloader.dataset, dataloader.collate_fn
         self.gives_batches = dataloader.batch_sampler is None
         self.rank, self.world_size = rank(), world_size()  # which a worker could not ask for
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, indices: list[int]) -> Any:
         mine = indices[self.rank :: self.world_size]

@@ -5,25 +5,27 @@ does.
 """
 
 import contextlib
-import hashlib
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import DatasetFolder
 
 from going_modular.training import cutting, processes
+from going_modular.training.identity import digest, fingerprint
 from going_modular.utils import one_line, printable, remove_half_written, replacing
 
-FORMAT = 2  # 1 had states within an epoch
+FORMAT = 3  # of the file, counted up where an older one cannot be gone on with
 
 # --- what a run is -------------------------------------------------------------------------------
 
@@ -31,6 +33,7 @@ FORMAT = 2  # 1 had states within an epoch
 def describe(
     model: nn.Module,
     optimizer: Optimizer,
+    scheduler: LRScheduler | None,
     loss_fn: nn.Module,
     train_dataloader: DataLoader,
     val_dataloader: DataLoader | None,
@@ -44,8 +47,9 @@ def describe(
     about = {
         "model": f"{type(model).__name__} of {len(model.state_dict())} tensors",
         "trained part": [tuple(value.shape) for value in trained.values()],
-        "frozen part": _digest(map(_bytes, fixed)),
+        "frozen part": digest(fixed),
         "optimizer": type(optimizer).__name__,
+        "scheduler": type(scheduler).__name__,
         "loss": (type(loss_fn).__name__, cutting.settings(loss_fn)),
     }
     for name, loader in (("training", train_dataloader), ("validation", val_dataloader)):
@@ -61,25 +65,12 @@ def describe(
 
 def _content(dataset: Dataset) -> str | None:
     """Return a hash of all examples in their order; None where their number must do."""
-    if hasattr(dataset, "fingerprint"):
-        return dataset.fingerprint() or dataset.content_key()  # where a transform cannot be told
-    if isinstance(dataset, TensorDataset):
-        return _digest(map(_bytes, dataset.tensors))
     if isinstance(dataset, DatasetFolder):  # of torchvision, and its ImageFolder
         files = (Path(path).read_bytes() for path, _ in dataset.samples)
-        return _digest(itertools.chain([repr(dataset.targets).encode()], files))
-    return None
-
-
-def _bytes(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-
-
-def _digest(contents: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:12]
+        return digest(itertools.chain([dataset.targets], files))
+    if (found := fingerprint(dataset)) is None and hasattr(dataset, "content_key"):
+        return dataset.content_key()  # where a transform cannot be told
+    return found
 
 
 # --- following a run -----------------------------------------------------------------------------
@@ -87,46 +78,38 @@ def _digest(contents: Iterable[Any]) -> str:
 
 @contextlib.contextmanager
 def follow(
-    path: str | Path | None,
-    parts: Mapping[str, Any],
-    about: Mapping[str, object],
-    generator: torch.Generator | None = None,
+    path: str | Path | None, parts: Mapping[str, Any], about: Mapping[str, object]
 ) -> Iterator["Run"]:
     """Bring `parts` to where an interrupted run left them in `path`; save them after each epoch.
 
-    Each of them has a state_dict, or is a dict, or None. `generator` is the one that shuffles.
+    Each of them has a state_dict, or is a dict, a random generator or None.
     On one process the result is that of an uninterrupted run, bit for bit; not so with
     `persistent_workers`, whose random numbers nobody sees. Without a `path` nothing is saved.
 
     Raises ValueError where `about`, which says what the run is, differs from what it was, or where
     the file holds no resume state; OSError where another live run uses it, or the disk is full.
     """
-    if path is None or not processes.is_main():
-        lock = contextlib.nullcontext()
-    else:
-        lock = locked(Path(path).with_name(f".{Path(path).name}.lock"), printable(path))
-    with lock:
-        run = Run(path and Path(path), parts, about, generator)
-        if path is not None:
-            state = processes.broadcast(run.read() if processes.is_main() else None)
-            if state is not None:
-                run.restore(state)
+    written = {key: repr(value) for key, value in about.items()}
+    run = Run(path and Path(path), parts, written)
+    if path is None:
+        yield run
+        return
+    main, lock = processes.is_main(), run.path.with_name(f".{run.path.name}.lock")
+    with locked(lock, printable(path)) if main else contextlib.nullcontext():
+        state = processes.broadcast(run.read() if main else None)
+        if state is not None:
+            run.restore(state)
         yield run
 
 
+@dataclass
 class Run:
     """Where a training run is: its next epoch, and all that training changes."""
 
-    def __init__(
-        self,
-        path: Path | None,
-        parts: Mapping[str, Any],
-        about: Mapping[str, object],
-        generator: torch.Generator | None,
-    ) -> None:
-        self.path, self.parts, self.generator = path, parts, generator
-        self.about = {key: repr(value) for key, value in about.items()}
-        self.epoch = 1
+    path: Path | None
+    parts: Mapping[str, Any]
+    about: Mapping[str, str]
+    epoch: int = 1
 
     def greeting(self, epochs: int) -> str:
         """Say where the run goes on; nothing where it begins."""
@@ -176,14 +159,14 @@ class Run:
         for name, part in self.parts.items():
             _load_into(part, state["parts"][name])
         self.epoch = state["epoch"]
-        _set_random_state(state["random"], self.generator)
+        _set_random_state(state["random"])
 
     def _save(self) -> None:
         state = {
             "resume state": FORMAT,
             "about": self.about,
             "epoch": self.epoch,
-            "random": _random_state(self.generator),
+            "random": _random_state(),
             "parts": {name: _state_of(part) for name, part in self.parts.items()},
         }
         try:
@@ -224,37 +207,39 @@ def locked(path: Path, what: str) -> Iterator[None]:
 def _state_of(part: Any) -> Any:
     if isinstance(part, nn.Module):
         return cutting.trained_state(part)  # what is frozen is there when the run goes on
+    if isinstance(part, torch.Generator):
+        return part.get_state()
     if isinstance(part, dict):
         return dict(part)
     return None if part is None else part.state_dict()
 
 
 def _load_into(part: Any, state: Any) -> None:
+    if part is None or state is None:
+        return
     if isinstance(part, nn.Module):
         part.load_state_dict(state, strict=False)
+    elif isinstance(part, torch.Generator):
+        part.set_state(state)
     elif isinstance(part, dict):
         part.update(state)
-    elif part is not None:
+    else:
         part.load_state_dict(state)
 
 
-def _random_state(generator: torch.Generator | None) -> dict[str, Any]:
+def _random_state() -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "numpy": (kind, keys.tolist(), *rest),  # arrays are not read with weights_only=True
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "generator": None if generator is None else generator.get_state(),
     }
 
 
-def _set_random_state(state: Mapping[str, Any], generator: torch.Generator | None) -> None:
+def _set_random_state(state: Mapping[str, Any]) -> None:
     random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     for device, cuda_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(cuda_state, device)
-    if generator is not None and state["generator"] is not None:
-        generator.set_state(state["generator"])

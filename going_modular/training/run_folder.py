@@ -37,13 +37,9 @@ def claimed(options: Namespace) -> Iterator[tuple[Path, Namespace]]:
         yield processes.broadcast(None)
         return
     found = _find_interrupted(options) if options.resume or processes.is_restarted() else None
-    out, options = found or (options.out, options)
-    with contextlib.ExitStack() as held:
-        if out is None:
-            out = _new_folder(options, held)
-        else:
-            held.callback(_remove_empty, _missing(out))
-        held.enter_context(resuming.locked(out / ".lock", f"the run folder {utils.printable(out)}"))
+    out, options = found or (options.out or _new_folder(options), options)
+    lock = resuming.locked(out / ".lock", f"the run folder {utils.printable(out)}")
+    with _removed_if_empty(out), lock:
         if found is None:
             _require_free(out, options.overwrite)
         if found is None or not _has_state(out):
@@ -123,25 +119,13 @@ def _may_go_on(name: str, options: Namespace, was: Mapping[str, object]) -> bool
     return name in MAY_DIFFER or now == was.get(name)
 
 
-def _new_folder(options: Namespace, held: contextlib.ExitStack) -> Path:
+def _new_folder(options: Namespace) -> Path:
     name = f"{Path(options.data).resolve().name}-{options.strategy}"
-    number = 1
-    while True:
-        out = Path("runs", name if number == 1 else f"{name}-{number}")
-        missing = _missing(out)
-        try:
-            out.mkdir(parents=True)
-        except FileExistsError:
-            if not Path("runs").is_dir():
-                raise
-            number += 1
-        else:
-            held.callback(_remove_empty, missing)
-            return out
-
-
-def _missing(folder: Path) -> list[Path]:
-    return [path for path in (folder, *folder.parents) if not path.exists()]
+    folder, number = Path("runs", name), 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs", f"{name}-{number}")
+    return folder
 
 
 # --- beginning and leaving -----------------------------------------------------------------------
@@ -181,7 +165,13 @@ def _leave(out: Path) -> None:
     print(f"\ntrain: what is done is kept; to go on: {utils.shell_command(words)}", file=sys.stderr)
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):  # it holds something, or is not there
-            folder.rmdir()
+@contextlib.contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Leave none of the folders behind that are missing now, unless something is in them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # it holds something, or is not there
+                path.rmdir()

@@ -14,10 +14,6 @@ class Strategy:
     pretrained: bool = True
     probe_first: bool = False  # train the head on the frozen trunk before all the rest
 
-    def last_blocks(self, count: int) -> int:
-        """Return how many of a trunk's `count` blocks train: of a third, at least one."""
-        return min(count, max(1, int(self.share * count))) if self.share else 0
-
 
 STRATEGIES = {
     "scratch": Strategy(share=1, epochs=12, lr=2e-3, pretrained=False),

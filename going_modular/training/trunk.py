@@ -4,11 +4,9 @@ Knows how to run a trunk and to tell whether an earlier run did the same; `cutti
 `outputs` keeps what it gave.
 """
 
-import hashlib
 import itertools
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +14,17 @@ import numpy as np
 import torch
 import torchvision
 from torch import Tensor, fx, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from going_modular.training import outputs, processes
 from going_modular.training.cutting import CannotCut, cut, settings
+from going_modular.training.identity import digest, fingerprint
 from going_modular.training.reporting import progress_bar, say
 from going_modular.utils import autocast, draws_random_numbers, to_device
 
 # Four images of 224 x 224: EfficientNet-Lite0 and ResNet-18 took 1.4 to 2 times as long for each
 # image in batches of 32, whose tensors no longer fit into a core's own cache.
 PIXELS_A_THREAD = 4 * 224 * 224
-
-Progress = Callable[[DataLoader], Iterable]  # wraps a loader of images in a progress bar
 
 
 def run_once(
@@ -43,13 +40,12 @@ def run_once(
     Where that is not exact, all is returned as it came. `verbose` says what was done, or why not.
     """
     start, tails, loaders = time.perf_counter(), [], []
-    progress = partial(progress_bar, name="frozen part", show=verbose)
     try:
         for dataloader, training in ((train_dataloader, True), (val_dataloader, False)):
             parts = cut(model, training)
             tails.append(parts.tail)
             if dataloader is not None:
-                dataloader = run_trunk(parts.trunk, dataloader, device, dtype, progress)
+                dataloader = run_trunk(parts.trunk, dataloader, device, dtype, verbose)
             loaders.append(dataloader)
     except CannotCut as reason:
         say(f"Nothing to do only once: {reason}. The plain loop runs.", verbose)
@@ -71,7 +67,7 @@ def run_trunk(
     dataloader: DataLoader,
     device: torch.device,
     dtype: torch.dtype,
-    progress: Progress = iter,
+    verbose: bool = False,
 ) -> DataLoader:
     """Run `trunk` over the data once and return a DataLoader of its outputs.
 
@@ -86,7 +82,7 @@ def run_trunk(
         raise CannotCut("the data is a stream, which cannot be read by index")
     if draws_random_numbers(dataset, dataloader.collate_fn):
         raise CannotCut("the images are augmented, so they differ in every epoch")
-    batches = _compute(trunk, dataloader, device, dtype, progress)  # none, if the file is there
+    batches = _compute(trunk, dataloader, device, dtype, verbose)  # none, if the file is there
     path = partial(_path, trunk, dataloader, device, dtype)
     try:
         found = outputs.find_or_keep(path, batches, len(dataset))
@@ -104,34 +100,29 @@ def _compute(
     dataloader: DataLoader,
     device: torch.device,
     dtype: torch.dtype,
-    progress: Progress,
+    verbose: bool,
 ) -> Iterator[np.ndarray]:
     """Yield what `trunk` gives for the data, in its own order, in batches of `outputs.to_rows`."""
+    batch_size, image = dataloader.batch_size or 32, dataloader.dataset[0][0]
+    if device.type == "cpu" and isinstance(image, Tensor) and image.ndim == 3:
+        at_once = PIXELS_A_THREAD * torch.get_num_threads() // image[0].numel()
+        batch_size = min(batch_size, max(1, at_once) * processes.world_size())
     in_order = DataLoader(
         dataloader.dataset,
-        batch_size=dataloader.batch_size or 32,
+        batch_size,
         num_workers=dataloader.num_workers,
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
-    for images, labels in progress(processes.share(in_order)):
-        parts = []
-        for part in _parts(images, device):
-            with torch.inference_mode(), autocast(device, dtype):
-                parts.append(trunk(to_device(part, device)))
-            rows = (len(part) if isinstance(part, Tensor) else len(labels),)
-            if not all(isinstance(v, Tensor) and v.shape[:1] == rows for v in parts[-1]):
-                raise CannotCut("not all that crosses the cut has one row per image")
-        values = [processes.gather(torch.cat(part).cpu()) for part in zip(*parts, strict=True)]
+    for images, labels in progress_bar(processes.share(in_order), "frozen part", verbose):
+        with torch.inference_mode(), autocast(device, dtype):
+            values = trunk(to_device(images, device))
+        if not all(
+            isinstance(value, Tensor) and value.shape[:1] == (len(labels),) for value in values
+        ):
+            raise CannotCut("not all that crosses the cut has one row per image")
+        values = [processes.gather(value.cpu()) for value in values]
         yield outputs.to_rows(values, processes.gather(labels))
-
-
-def _parts(images: Tensor, device: torch.device) -> Iterable[Tensor]:
-    """Divide a batch into what a processor's caches hold: twice as fast as 32 images at once."""
-    if device.type != "cpu" or not isinstance(images, Tensor) or images.ndim != 4:
-        return [images]
-    at_once = PIXELS_A_THREAD * torch.get_num_threads() // math.prod(images.shape[2:])
-    return images.split(max(1, at_once))
 
 
 # --- the file's name: all that its content depends on --------------------------------------------
@@ -141,35 +132,16 @@ def _path(
     trunk: nn.Module, dataloader: DataLoader, device: torch.device, dtype: torch.dtype
 ) -> Path | None:
     """Return where these outputs are kept; None where one cannot tell if they would differ."""
-    data = _fingerprint(dataloader.dataset) if dataloader.collate_fn is default_collate else None
+    data = fingerprint(dataloader.dataset) if dataloader.collate_fn is default_collate else None
     try:
         flat = fx.symbolic_trace(trunk)  # as calls of torch's own layers and functions
     except Exception:  # whatever a model's own forward raises when it meets a proxy
         return None
     if data is None:
         return None
-    versions = torch.__version__, torchvision.__version__
-    digest = hashlib.sha256(repr((versions, device.type, dtype, data, flat.code)).encode())
+    made_of = [torch.__version__, torchvision.__version__, device.type, dtype, data, flat.code]
     for name, module in flat.named_modules():
-        digest.update(repr((name, type(module).__qualname__, settings(module))).encode())
+        made_of += [name, type(module).__qualname__, settings(module)]
     for name, tensor in itertools.chain(flat.named_parameters(), flat.named_buffers()):
-        digest.update(name.encode())
-        _add(digest, tensor)
-    return outputs.cache_folder() / f"{digest.hexdigest()}.npy"
-
-
-def _fingerprint(dataset: Dataset) -> str | None:
-    """Return a hash of all examples in their order; None where the data set cannot give one."""
-    if hasattr(dataset, "fingerprint"):
-        return dataset.fingerprint()
-    if type(dataset) is not TensorDataset:
-        return None
-    digest = hashlib.sha256()
-    for tensor in dataset.tensors:
-        _add(digest, tensor)
-    return digest.hexdigest()
-
-
-def _add(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-    digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        made_of += [name, tensor]
+    return outputs.cache_folder() / f"{digest(made_of)}.npy"
