@@ -48,7 +48,8 @@ def train_step(
     """Train for one epoch; return loss and accuracy, averaged over the examples seen.
 
     `scheduler` is stepped after every step of the optimizer; `max_grad_norm` clips the gradients'
-    joint norm; `scaler` carries float16's loss scale from one epoch to the next.
+    joint norm; `scaler` carries float16's loss scale from one epoch to the next. With class weights
+    the loss is the batches' weighted means, averaged by their numbers of examples.
 
     Raises FloatingPointError, before it reaches the weights, when the loss or a gradient is no
     longer a finite number; in float16, where the scaler then leaves the step out, when no step is
@@ -327,9 +328,11 @@ def _loss(outputs: Any, labels: Tensor, loss_fn: LossFunction) -> Tensor:
 
 def _clip(model: nn.Module, max_grad_norm: float | None) -> Tensor:
     """Return the joint norm of all gradients, and scale them down to `max_grad_norm`."""
-    norm = nn.utils.get_total_norm(p.grad for p in model.parameters() if p.grad is not None)
+    # What is frozen may still have the gradients of an earlier run.
+    trained = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in trained])
     if max_grad_norm is not None:
-        nn.utils.clip_grads_with_norm_(model.parameters(), max_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(trained, max_grad_norm, norm)
     return norm
 
 

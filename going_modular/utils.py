@@ -9,7 +9,7 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset, default_collate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
@@ -34,24 +33,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def draws_random_numbers(dataset: Dataset, collate_fn: Callable = default_collate) -> bool:
-    """Tell whether reading a batch draws random numbers, as an augmenting transform does."""
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    try:
-        collate_fn([dataset[0], dataset[0]])  # MixUp, for one, is done to whole batches
-        after = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        return (
-            not torch.equal(before[0], after[0])
-            or before[1] != after[1]
-            or not np.array_equal(before[2][1], after[2][1])
-            or before[2][2] != after[2][2]
-        )
-    finally:
-        torch.set_rng_state(before[0])
-        random.setstate(before[1])
-        np.random.set_state(before[2])
 
 
 def pick_device() -> torch.device:

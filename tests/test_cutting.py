@@ -10,6 +10,7 @@ from collections import namedtuple
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import pytest
 import torch
@@ -183,13 +184,26 @@ def test_augmented_pictures_are_never_cached(make_dataloader, capsys):
 
     model = model_builder.freeze(resnet())
     before = torch.random.get_rng_state()
-    assert utils.draws_random_numbers(Augmented())
+    assert trunk.differs_each_time(Augmented())
     assert torch.equal(before, torch.random.get_rng_state())
-    assert not utils.draws_random_numbers(make_dataloader().dataset)
+    assert not trunk.differs_each_time(make_dataloader().dataset)
     optimizer = torch.optim.SGD(model.fc.parameters(), lr=0.1)
     loader = DataLoader(Augmented(), 4)
     engine.train(model, loader, optimizer=optimizer, epochs=1, cache_frozen=True)
     assert "augmented" in capsys.readouterr().out
+
+
+def test_random_numbers_of_the_data_sets_own_are_noticed():
+    class Augmented(Dataset):
+        rng = np.random.default_rng(0)
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return torch.from_numpy(self.rng.normal(size=(3, 4, 4))), index
+
+    assert trunk.differs_each_time(Augmented())
 
 
 def test_batches_that_are_mixed_are_never_cached(make_dataloader):

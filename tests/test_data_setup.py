@@ -387,6 +387,15 @@ def test_the_transform_is_the_one_of_the_weights(model):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"), [("resnet50", "IMAGENET1K_V1"), ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1")]
+)
+def test_other_weights_than_the_default_have_their_own_transform(name, weights):
+    expected = get_model_weights(name)[weights].transforms()
+    assert str(data_setup.create_transform(name, weights)) == str(expected)
+    assert str(data_setup.create_transform(name)) != str(expected)
+
+
 def test_a_model_that_does_not_classify_images_is_an_error():
     with pytest.raises(ValueError, match="fcn_resnet50"):
         data_setup.create_transform("fcn_resnet50")

@@ -558,3 +558,21 @@ def test_a_loader_without_batches_is_refused(model, make_dataloader):
         engine.train(model, empty, optimizer=sgd(model), verbose=False)
     with pytest.raises(ValueError, match="drop_last=True"):
         engine.evaluate(model, empty)
+
+
+def test_gradients_that_frozen_parts_kept_do_not_count(model, make_dataloader):
+    # Those of a run that diverged before the trunk was frozen.
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    model.trunk.requires_grad_(False)
+    before = state_bytes(model.head)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    engine.train(model, make_dataloader(), None, optimizer, epochs=1, max_grad_norm=1.0)
+    assert state_bytes(model.head)["weight"] != before["weight"]
+
+
+@pytest.mark.parametrize("patience", [0, -1])
+def test_patience_is_at_least_one(model, make_dataloader, patience):
+    loader = make_dataloader()
+    with pytest.raises(ValueError, match=f"patience={patience}"):
+        engine.train(model, loader, loader, sgd(model), epochs=1, patience=patience)

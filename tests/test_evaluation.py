@@ -249,3 +249,13 @@ def test_grad_cam_plot_shows_image_and_map(linear):
     assert np.allclose(picture.get_array(), image.mean(dim=0))
     assert np.allclose(overlay.get_array()[..., 3], 0.8 * heat)
     plt.close(figure)
+
+
+def test_grad_cam_needs_a_map_and_leaves_each_part_in_its_mode(linear):
+    linear.train()
+    linear.features.eval()
+    evaluation.grad_cam(linear, linear.features, torch.randn(3, 8, 8))
+    assert linear.training and not linear.features.training
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4), torch.nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"gives \(1, 4\)"):
+        evaluation.grad_cam(net, net[1], torch.randn(3, 8, 8))

@@ -146,3 +146,9 @@ def test_prediction_grid_marks_what_is_wrong():
     utils.plot_predictions(images, [0, 1, 1], probabilities, ["ant", "bee"])
     titles = [axis.get_title() for axis in plt.gcf().axes[:3]]
     assert titles == ["ant 90%", "ant 60%\nis bee", "bee 80%"]
+
+
+def test_an_image_without_a_title_is_no_grid():
+    with pytest.raises(ValueError, match="shorter"):
+        utils.plot_images([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, ["one"])
+    plt.close("all")

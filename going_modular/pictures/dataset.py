@@ -4,13 +4,13 @@ It knows paths, labels and one transform, not how the images were split.
 """
 
 import hashlib
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import torch
 from PIL import Image
 from torch.utils.data import Dataset, get_worker_info
@@ -142,8 +142,4 @@ def _normalize(pixels: torch.Tensor, preset: ImageClassification) -> torch.Tenso
 
 def memory_budget() -> int:
     """Return how many bytes of images a data set may keep: 1/8 of the memory, at most 2 GB."""
-    try:
-        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        physical = 8 * 2**30
-    return min(physical // 8, 2 * 2**30)
+    return min(psutil.virtual_memory().total // 8, 2 * 2**30)

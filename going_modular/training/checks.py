@@ -37,6 +37,8 @@ def check_best(watched: DataLoader | None, keep_best: str | None, patience: int 
     """Refuse to choose an epoch by what is not measured."""
     if keep_best not in (None, "loss", "acc"):
         raise ValueError(f'keep_best={keep_best!r}: use "loss" or "acc".')
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience={patience}: use 1 or more, or None to train all epochs.")
     if (keep_best or patience) and watched is None:
         raise ValueError("keep_best and patience need a val_dataloader to judge the epochs by.")
 

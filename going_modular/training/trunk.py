@@ -5,8 +5,9 @@ Knows how to run a trunk and to tell whether an earlier run did the same; `cutti
 """
 
 import itertools
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import numpy as np
 import torch
 import torchvision
 from torch import Tensor, fx, nn
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from going_modular.training import outputs, processes
 from going_modular.training.cutting import CannotCut, cut, settings
 from going_modular.training.identity import digest, fingerprint
 from going_modular.training.reporting import progress_bar, say
-from going_modular.utils import autocast, draws_random_numbers, to_device
+from going_modular.utils import autocast, to_device
 
 # Four images of 224 x 224: EfficientNet-Lite0 and ResNet-18 took 1.4 to 2 times as long for each
 # image in batches of 32, whose tensors no longer fit into a core's own cache.
@@ -80,7 +81,7 @@ def run_trunk(
     dataset = dataloader.dataset
     if isinstance(dataset, IterableDataset) or dataloader.batch_sampler is None:
         raise CannotCut("the data is a stream, which cannot be read by index")
-    if draws_random_numbers(dataset, dataloader.collate_fn):
+    if differs_each_time(dataset, dataloader.collate_fn):
         raise CannotCut("the images are augmented, so they differ in every epoch")
     batches = _compute(trunk, dataloader, device, dtype, verbose)  # none, if the file is there
     path = partial(_path, trunk, dataloader, device, dtype)
@@ -93,6 +94,26 @@ def run_trunk(
     return DataLoader(
         found, batch_size=None, sampler=dataloader.batch_sampler, generator=dataloader.generator
     )
+
+
+def differs_each_time(dataset: Dataset, collate_fn: Callable = default_collate) -> bool:
+    """Tell whether reading a batch again gives another, as with augmentation.
+
+    Two equal batches may be chance: who draws from the global random numbers counts, too.
+    """
+    before = _random_state()
+    try:
+        # MixUp, for one, is done to whole batches.
+        first, again = (digest(collate_fn([dataset[0], dataset[0]])) for _ in range(2))
+        return first != again or digest(before) != digest(_random_state())
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])
+
+
+def _random_state() -> tuple[Tensor, tuple, tuple]:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
 
 
 def _compute(
