@@ -152,3 +152,15 @@ def test_an_image_without_a_title_is_no_grid():
     with pytest.raises(ValueError, match="shorter"):
         utils.plot_images([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 2, ["one"])
     plt.close("all")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_depthwise_convolutions_train_in_float32_under_bfloat16_on_a_cpu(groups):
+    layer = torch.nn.Conv2d(4, 8, 3, groups=groups)
+    images = torch.randn(2, 4, 6, 6)
+    with utils.autocast("cpu", torch.bfloat16):
+        logits = layer(images)
+    assert logits.dtype == (torch.float32 if groups == 4 else torch.bfloat16)
+    torch.testing.assert_close(logits.float(), layer(images), atol=0.05, rtol=0.05)
+    with torch.no_grad(), utils.autocast("cpu", torch.bfloat16):
+        assert layer(images).dtype == torch.bfloat16
