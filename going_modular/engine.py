@@ -194,6 +194,8 @@ def train(
 ) -> History:
     """Train `model` and look at the validation set after every epoch; return the history.
 
+    Only `val_dataloader` and what follows `optimizer` may be left out.
+
     `test_dataloader` is another name for `val_dataloader`, and its keys are then test_loss and
     test_acc: a loader that is looked at after every epoch is a validation set, whatever it is
     called, and its accuracy is no longer an honest estimate once a choice was made by it.
@@ -242,7 +244,7 @@ def train(
     with resuming.follow(resume_from, parts, about) as run:
         say(run.greeting(epochs), verbose)
         part, train_dataloader = processes.parallel(part), processes.share(train_dataloader)
-        for epoch in run.epochs(epochs):
+        for epoch in range(run.epoch, epochs + 1):
             if patience and epoch - 1 - best.epoch >= patience:
                 say(f"No improvement for {patience} epochs: stopping.", verbose)
                 break
@@ -260,9 +262,10 @@ def train(
             row |= {"lr": lr, "seconds": time.perf_counter() - start}
             for key, value in row.items():
                 history.setdefault(key, []).append(value)
-            say(epoch_line(epoch, epochs, row), verbose)
             if after_epoch is not None:
                 after_epoch(epoch, model, history)
+            run.finish_epoch()
+            say(epoch_line(epoch, epochs, row), verbose)
     _finish(model, history, best, verbose)
     return history
 

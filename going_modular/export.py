@@ -68,7 +68,9 @@ def export_model(
     taken = [str(folder / name) for name in FILES if (folder / name).exists()]
     if taken and not overwrite:
         files = ", ".join(taken)
-        raise FileExistsError(f"{files}: exported before. Give another folder, or overwrite.")
+        raise FileExistsError(
+            f"{files}: exported before. Give another folder (--out), or --overwrite them."
+        )
     description = describe_preprocessing(transform, class_names)
     folder.mkdir(parents=True, exist_ok=True)
     # Written beside their places and then moved: a crash leaves no half of a file.

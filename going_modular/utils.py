@@ -193,7 +193,10 @@ def save_model(
     model, path = unwrap(model), Path(target_dir) / model_name
     if all(item is None for item in (class_names, transform, metrics, training)):
         if path.suffix not in (".pt", ".pth"):
-            raise ValueError(f"model_name={model_name!r} should end with .pt or .pth.")
+            raise ValueError(
+                f"model_name={model_name!r} should end with .pt or .pth, which hold weights alone. "
+                "With class_names=... and transform=... the file is .safetensors."
+            )
         write = functools.partial(torch.save, model.state_dict())
     elif class_names is None or transform is None:
         raise ValueError("Give both class_names and transform, or neither (state_dict alone).")

@@ -37,7 +37,7 @@ def fetching(what: str, url: str, place: Path) -> Iterator[None]:
             f"  from  {url}\n"
             f"  to    {place}\n"
             f"Load this model once where there is internet and copy {place.name} from there to "
-            'here, or use create_model("efficientnet_lite0", ...): its weights need no download.'
+            "here, or take the model efficientnet_lite0, whose weights need no download."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

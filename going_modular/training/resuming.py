@@ -80,7 +80,7 @@ def _content(dataset: Dataset) -> str | None:
 def follow(
     path: str | Path | None, parts: Mapping[str, Any], about: Mapping[str, object]
 ) -> Iterator["Run"]:
-    """Bring `parts` to where an interrupted run left them in `path`; save them after each epoch.
+    """Bring `parts` to where an interrupted run left them in `path`, which then follows the run.
 
     Each of them has a state_dict, or is a dict, a random generator or None.
     On one process the result is that of an uninterrupted run, bit for bit; not so with
@@ -119,13 +119,11 @@ class Run:
             return f"{printable(self.path)}: all {epochs} epochs were done before."
         return f"{printable(self.path)}: going on with epoch {self.epoch}."
 
-    def epochs(self, epochs: int) -> Iterator[int]:
-        """Yield the numbers of the epochs that remain, and save after each."""
-        while self.epoch <= epochs:
-            yield self.epoch
-            self.epoch += 1
-            if self.path is not None and processes.is_main():
-                self._save()
+    def finish_epoch(self) -> None:
+        """Count an epoch as done, and save all that it has changed."""
+        self.epoch += 1
+        if self.path is not None and processes.is_main():
+            self._save()
 
     def read(self) -> dict[str, Any] | None:
         """Return the state that is there, None where there is none; nothing in it is run."""
