@@ -9,8 +9,10 @@ import copy
 import importlib.util
 import json
 import os
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +21,6 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torchvision.transforms._presets import ImageClassification
 
 from going_modular import data_setup, model_builder, utils
@@ -218,10 +219,14 @@ def _probabilities(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def _seconds(run: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    """Return the median time of a call."""
-    names, threads = {"run": run, "images": images}, torch.get_num_threads()
-    timer = Timer("run(images)", globals=names, num_threads=threads)
-    return timer.blocked_autorange(min_run_time=0.5).median
+    """Return the median time of a call, of as many as half a second takes."""
+    run(images)  # the first one also prepares
+    times = []
+    while len(times) < 3 or sum(times) < 0.5:
+        start = time.perf_counter()
+        run(images)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
 
 
 def table(rows: Sequence[Comparison]) -> str:
