@@ -59,7 +59,7 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
 def per_class_table(labels: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> str:
     """Write recall and precision of each class with their 95 % intervals, as an aligned table.
 
-    Recall: of the pictures of a class, how many were found. Precision: of the answers that name a
+    Recall: of the images of a class, how many were found. Precision: of the answers that name a
     class, how many were right; "never named" where there is no such answer.
     """
     from sklearn.metrics import confusion_matrix
@@ -160,14 +160,14 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.01), math.log(100))).x)
 
 
-# --- comparing two models on the same pictures ---------------------------------------------------
+# --- comparing two models on the same images ---------------------------------------------------
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     """Return the p-value of the exact McNemar test: could both models be equally good?
 
-    Only pictures that one model gets right and the other wrong count: between equals, each of
-    these is a fair coin. Both arguments are booleans (N,) for the same pictures.
+    Only images that one model gets right and the other wrong count: between equals, each of
+    these is a fair coin. Both arguments are booleans (N,) for the same images.
     Source: https://doi.org/10.1007/BF02295996.
     """
     from scipy.stats import binomtest
@@ -180,11 +180,11 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
 def bootstrap_difference(
     correct_a: ArrayLike, correct_b: ArrayLike, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of accuracy A - accuracy B on the same pictures."""
+    """Return the 95 % bootstrap interval of accuracy A - accuracy B on the same images."""
     difference = _paired_difference(correct_a, correct_b)
     total = len(difference)
     shares = [(difference == value).mean() for value in (-1, 0, 1)]
-    # A picture contributes -1, 0 or 1: drawing pictures with replacement is drawing their counts.
+    # An image contributes -1, 0 or 1: drawing images with replacement is drawing their counts.
     drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
     low, high = np.quantile((drawn[:, 2] - drawn[:, 0]) / total, [0.025, 0.975])
     return float(low), float(high)
@@ -195,7 +195,7 @@ def _paired_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> np.ndarray
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise ValueError(
             f"Shapes {a.shape} and {b.shape}: a paired comparison needs one value for each "
-            "picture, of the same pictures in the same order."
+            "image, of the same images in the same order."
         )
     return a.astype(int) - b.astype(int)
 

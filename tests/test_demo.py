@@ -203,11 +203,12 @@ def test_only_this_page_in_this_machines_browser_is_answered(page):
 def test_no_other_file_is_shown_or_served(page, tmp_path):
     (mine,) = send(page).json()
     assert page.get(f"/gradio_api/file={mine}").content == CHART.read_bytes()
-    secret = tmp_path / RUN / "model.pt"
+    secret = tmp_path / RUN / "model.safetensors"
+    assert secret.exists()
     for path in (
         secret,
-        f"{Path(mine).parent}/../../../{RUN}/model.pt",
-        f"{Path(mine).parent}/..%2f..%2f..%2f{RUN}/model.pt",
+        f"{Path(mine).parent}/../../../{RUN}/model.safetensors",
+        f"{Path(mine).parent}/..%2f..%2f..%2f{RUN}/model.safetensors",
         f"file://{secret}",
         ROOT / "README.md",
         "http://127.0.0.1:1/",
