@@ -64,35 +64,57 @@ def last_blocks(model: nn.Module, strategy: Strategy) -> int:
 # --- options -------------------------------------------------------------------------------------
 
 
+class _WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something: None and False stand for what the help says."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if not action.default else super()._get_help_string(action)
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line; `given` lists the options that were written there."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.train",
         description="Train an image classifier. Without arguments: the last blocks of the "
         "embedded model, on the embedded charts.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_WithDefaults,
     )
     add = parser.add_argument
     add("--data", default="charts", help="a data set's name, or a folder of class folders")
     add("--model", default="efficientnet_lite0", help="a torchvision model, or timm:NAME")
     add("--strategy", default="partial", choices=STRATEGIES, help="what to train")
     add("--last", type=_from_0(int), help="blocks to train before the head; by default a third")
-    add("--epochs", type=_above_0(int), help="times over the data; by default the strategy's")
-    add("--batch-size", type=_above_0(int), default=32, help="images a step, of all processes")
-    add("--lr", type=_above_0(float), help="learning rate of the head, or of all of scratch")
+    add(
+        "--epochs",
+        type=_above_0(int),
+        help="passes over the data (lp_ft: all layers' only); by default the strategy's",
+    )
+    add("--batch-size", type=_above_0(int), default=32, help="images per step, over all processes")
+    add("--lr", type=_above_0(float), help="learning rate of the head; of all layers with scratch")
     add("--trunk-lr", type=_above_0(float), help="learning rate of the pretrained part")
-    add("--weight-decay", type=_from_0(float), default=1e-4, help="AdamW's, of weight matrices")
+    add(
+        "--weight-decay", type=_from_0(float), default=1e-4, help="AdamW's, on weight matrices only"
+    )
     add(
         "--label-smoothing",
         type=_from_0(float, below=1),
         default=0.0,
-        help="share of each label that is spread over all",
+        help="share of each label that is spread evenly over all classes",
     )
     add("--size", type=_above_0(int), help="side of the images in pixels; else the weights' own")
-    add("--augment", action="store_true", help="vary crop, side and colour of training images")
+    add("--augment", action="store_true", help="crop, flip and recolour training images at random")
     add("--keep-best", action="store_true", help="end with the epoch of the lowest val loss")
-    add("--patience", type=_above_0(int), help="stop after so many epochs without a better one")
-    add("--seed", type=_from_0(int, below=2**32), default=42, help="of new layers and batches")
+    add(
+        "--patience",
+        type=_above_0(int),
+        help="stop after this many epochs without a lower val loss",
+    )
+    add(
+        "--seed",
+        type=_from_0(int, below=2**32),
+        default=42,
+        help="of new layers and the order of images",
+    )
     add("--workers", type=_from_0(int), help="processes that read images; by default what fits")
     add("--device", type=_device, help="cpu, cuda, cuda:1, mps; by default the fastest present")
     add("--no-cache", action="store_true", help="run frozen layers again in every epoch")

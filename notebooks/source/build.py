@@ -45,9 +45,10 @@ EXERCISES = sorted(path.stem for path in (SOURCES / "exercises").glob("*.py"))
 SETUP_TEXT = """\
 ## Setup
 
-The same cell opens every notebook. It finds the package `going_modular` around the notebook, or
-installed. Elsewhere, as on Colab, it installs it and keeps the PyTorch that is there. (No pip, as
-in uv's environments? Type `uv pip install "{package}"` in a terminal.)"""
+Every notebook opens with this cell. It uses the package `going_modular` from this repository or
+from your Python environment. If neither has it, as on Colab, the cell installs it and keeps the
+PyTorch that is already there. (If your environment has no pip, as with uv, run
+`uv pip install "{package}"` in a terminal.)"""
 SETUP = """\
 import sys
 from importlib.util import find_spec
@@ -154,7 +155,7 @@ def fork(url: str, version: str | None) -> None:
         for name in EXERCISES:
             write(exercise(name, kind), NOTEBOOKS / kind / f"{name}.ipynb")
     print(f"All notebooks now point to {new.url} at {new.version}. Publish it:")
-    print(f"git commit -am 'Change the address', git tag {new.version}")
+    print(f"git commit -am 'Change the address' && git tag {new.version}")
     print(f"git push {new.url} HEAD {new.version}")
 
 
