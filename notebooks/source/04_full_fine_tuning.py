@@ -173,13 +173,16 @@ for axis, place in zip(axes, ("upper left", "upper right"), strict=True):
 
 
 # %%
-def fine_tune(model, epochs=4, loader=train_dataloader, watch=None, make=torch.optim.AdamW, **lrs):
+def fine_tune(
+    model, epochs=4, loader=train_dataloader, watch=None, make=torch.optim.AdamW, hook=None, **lrs
+):
     """Train what is trainable in `model` with warm-up and cosine; return the history."""
     optimizer = make(model_builder.parameter_groups(model, **lrs))
     steps = epochs * len(loader)
     scheduler = engine.warmup_cosine(optimizer, steps, warmup_steps=8)
     options = {"epochs": epochs, "device": device, "scheduler": scheduler, "verbose": False}
-    return engine.train(model, loader, watch, optimizer, cache_frozen=True, **options)
+    options |= {"cache_frozen": True, "after_epoch": hook}
+    return engine.train(model, loader, watch, optimizer, **options)
 
 
 def note(name, model, start):
@@ -193,12 +196,21 @@ def note(name, model, start):
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** both runs train all layers for four epochs at the same rate. Which one is ahead after
 # the first epoch, and which one at the end?
+#
+# The engine calls the function `after_epoch` after each epoch. Ours prints a line; with
+# `writer = torch.utils.tensorboard.SummaryWriter()`, the line could be
+# `writer.add_scalar("accuracy", history["val_acc"][-1], epoch)`, and TensorBoard draws the curve.
+
 
 # %% slideshow={"slide_type": "subslide"}
+def show(epoch, model, history):
+    print(f"epoch {epoch}: validation accuracy {history['val_acc'][-1]:.2f}")
+
+
 runs = {}  # name -> seconds and validation result; `note` fills it
 start = time.perf_counter()
 at_once = build()
-curve_at_once = fine_tune(at_once, watch=val_dataloader, lr=1e-3)["val_acc"]
+curve_at_once = fine_tune(at_once, watch=val_dataloader, hook=show, lr=1e-3)["val_acc"]
 note("at once", at_once, start)
 
 # %% [markdown]
