@@ -164,11 +164,11 @@ def test_bootstrap_interval_is_that_of_resampled_pictures():
     assert evaluation.bootstrap_difference(a, b) == evaluation.bootstrap_difference(a, b)
 
 
-def test_a_comparison_of_different_pictures_is_refused():
+def test_a_comparison_of_different_images_is_refused():
     for compare in (evaluation.mcnemar, evaluation.bootstrap_difference):
-        with pytest.raises(ValueError, match="same pictures"):
+        with pytest.raises(ValueError, match="same images"):
             compare([True, False], [True])
-        with pytest.raises(ValueError, match="same pictures"):
+        with pytest.raises(ValueError, match="same images"):
             compare([], [])
 
 
