@@ -5,9 +5,10 @@ Knows how to run a trunk and to tell whether an earlier run did the same; `cutti
 """
 
 import itertools
+import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -124,26 +125,31 @@ def _compute(
     verbose: bool,
 ) -> Iterator[np.ndarray]:
     """Yield what `trunk` gives for the data, in its own order, in batches of `outputs.to_rows`."""
-    batch_size, image = dataloader.batch_size or 32, dataloader.dataset[0][0]
-    if device.type == "cpu" and isinstance(image, Tensor) and image.ndim == 3:
-        at_once = PIXELS_A_THREAD * torch.get_num_threads() // image[0].numel()
-        batch_size = min(batch_size, max(1, at_once) * processes.world_size())
     in_order = DataLoader(
         dataloader.dataset,
-        batch_size,
+        batch_size=dataloader.batch_size or 32,
         num_workers=dataloader.num_workers,
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
     for images, labels in progress_bar(processes.share(in_order), "frozen part", verbose):
-        with torch.inference_mode(), autocast(device, dtype):
-            values = trunk(to_device(images, device))
-        if not all(
-            isinstance(value, Tensor) and value.shape[:1] == (len(labels),) for value in values
-        ):
-            raise CannotCut("not all that crosses the cut has one row per image")
-        values = [processes.gather(value.cpu()) for value in values]
+        parts = []
+        for part in _parts(images, device):
+            with torch.inference_mode(), autocast(device, dtype):
+                parts.append(trunk(to_device(part, device)))
+            rows = (len(part) if isinstance(part, Tensor) else len(labels),)
+            if not all(isinstance(v, Tensor) and v.shape[:1] == rows for v in parts[-1]):
+                raise CannotCut("not all that crosses the cut has one row per image")
+        values = [processes.gather(torch.cat(part).cpu()) for part in zip(*parts, strict=True)]
         yield outputs.to_rows(values, processes.gather(labels))
+
+
+def _parts(images: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """Divide a batch into what a processor's caches hold: twice as fast as 32 images at once."""
+    if device.type != "cpu" or not isinstance(images, Tensor) or images.ndim != 4:
+        return [images]
+    at_once = PIXELS_A_THREAD * torch.get_num_threads() // math.prod(images.shape[2:])
+    return images.split(max(1, at_once))
 
 
 # --- the file's name: all that its content depends on --------------------------------------------
