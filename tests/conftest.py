@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from functools import partial
 
 import numpy as np
@@ -85,3 +86,11 @@ def vit_tiny():
     _api.register_model("vit_tiny")(build_vit_tiny)
     yield "vit_tiny"
     del _api.BUILTIN_MODELS["vit_tiny"]
+
+
+@pytest.fixture
+def no_warnings():
+    """Fail where anything warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield

@@ -5,7 +5,6 @@ import pickle
 import random
 import shutil
 import sys
-import warnings
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.model_selection import StratifiedShuffleSplit
+from test_folders import names, noise, three, write_classes, write_ppm
 from torch.utils.data import default_collate
 from torchvision.models import get_model_weights, list_models
 from torchvision.transforms._presets import ImageClassification
@@ -24,41 +24,6 @@ from going_modular import data_setup
 from going_modular.pictures import dataset as dataset_module
 
 PHOTO = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
-
-
-def noise(seed: int, size: tuple[int, int] = (12, 10)) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def write_ppm(path: Path, number: int) -> None:
-    """Write a picture whose bytes no encoder has a say in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"P6 2 2 255\n" + number.to_bytes(12, "big"))
-
-
-def write_classes(root: Path, start: int = 0, **counts: int) -> Path:
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            start += 1
-            write_ppm(root / name / f"{i:03}.ppm", start)
-    return root
-
-
-def names(dataset: data_setup.ImageDataset, root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path, _ in dataset.samples)
-
-
-def three(splits: data_setup.ImageSplits) -> list[data_setup.ImageDataset]:
-    return [splits.train, splits.val, splits.test]
-
-
-@pytest.fixture
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 # --- Splits -------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 import unicodedata
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -45,13 +44,6 @@ def names(dataset: data_setup.ImageDataset, root: Path) -> list[str]:
 
 def three(splits: data_setup.ImageSplits) -> list[data_setup.ImageDataset]:
     return [splits.train, splits.val, splits.test]
-
-
-@pytest.fixture
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 # --- Splits and classes by their names ----------------------------------------------------------
