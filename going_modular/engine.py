@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
 
 from going_modular.training import checks, cutting, processes, resuming, trunk
+from going_modular.training.fusing import fused
 from going_modular.training.metrics import Best, Evaluation, History, Predictions, count_correct
 from going_modular.training.reporting import epoch_line, progress_bar, say
 from going_modular.utils import autocast, model_to_device, pick_device, pick_precision, to_device
@@ -137,7 +138,7 @@ def predict(
     """Run the model in eval mode over all batches and return its logits beside the labels."""
     device = device or next(model.parameters()).device
     dtype = dtype or pick_precision(device)
-    model.eval()
+    model = fused(model.eval(), dtype)
     logits, labels = [], []
     with torch.inference_mode(), autocast(device, dtype):
         for images, batch_labels in processes.share(dataloader):

@@ -52,6 +52,12 @@ def settings(module: nn.Module) -> list[tuple[str, object]]:
     return sorted((name, v) for name, v in vars(module).items() if isinstance(v, plain))
 
 
+def arguments_left_out(model: nn.Module) -> dict[str, object]:
+    """Return the defaults of the arguments that a call with images alone leaves out, for torch.fx."""
+    parameters = inspect.signature(model.forward).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
 # --- cutting a model -----------------------------------------------------------------------------
 
 
@@ -105,10 +111,8 @@ def _wraps_one_layer(module: nn.Module) -> bool:
 def _trace(model: nn.Module) -> fx.Graph:
     if not any(p.requires_grad for p in model.parameters()):
         raise CannotCut("the model has no trainable parameter")
-    parameters = inspect.signature(model.forward).parameters
-    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
     try:
-        return _Tracer().trace(model, defaults)  # called with images alone
+        return _Tracer().trace(model, arguments_left_out(model))
     except Exception as error:  # whatever a model's own forward raises when it meets a proxy
         raise CannotCut(f"torch.fx cannot trace {type(model).__name__}: {error}") from error
 

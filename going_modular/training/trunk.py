@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from going_modular.training import outputs, processes
 from going_modular.training.cutting import CannotCut, cut, settings
+from going_modular.training.fusing import fused
 from going_modular.training.identity import digest, fingerprint
 from going_modular.training.reporting import progress_bar, say
 from going_modular.utils import autocast, to_device
@@ -132,6 +133,7 @@ def _compute(
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
+    trunk = fused(trunk, dtype)
     for images, labels in progress_bar(processes.share(in_order), "frozen part", verbose):
         parts = []
         for part in _parts(images, device):

@@ -1,0 +1,49 @@
+"""A model that answers sooner in bfloat16: BatchNorms fused into the convolutions before them.
+
+In eval mode a BatchNorm multiplies and adds fixed numbers, which the convolution's own weight and
+bias can do. EfficientNet-Lite0 then takes half the time on a CPU that computes in bfloat16.
+"""
+
+from collections import Counter
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from going_modular.training.cutting import arguments_left_out
+
+
+def fused(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of `model`, which is in eval mode, with its BatchNorms fused.
+
+    The model itself comes back in any format but bfloat16 (the seventh digit would differ), where
+    torch.fx cannot trace it, and where a hook waits for a layer's call. The copy keeps to the
+    weights of now and shares what is not fused.
+    """
+    if dtype != torch.bfloat16 or any(
+        m._forward_hooks or m._forward_pre_hooks for m in model.modules()
+    ):
+        return model
+    try:
+        copy = fx.symbolic_trace(model, arguments_left_out(model))
+    except Exception:  # whatever a model's own forward raises when it meets a proxy
+        return model
+    calls = Counter(node.target for node in copy.graph.nodes if node.op == "call_module")
+    for node in list(copy.graph.nodes):
+        before = node.args[0] if node.args else None
+        if not (_is(copy, node, nn.BatchNorm2d) and _is(copy, before, nn.Conv2d)):
+            continue
+        norm = copy.get_submodule(node.target)
+        if len(before.users) == 1 and calls[before.target] == 1 and norm.track_running_stats:
+            convolution = fuse_conv_bn_eval(copy.get_submodule(before.target), norm)
+            copy.set_submodule(before.target, convolution.to(dtype))
+            node.replace_all_uses_with(before)
+            copy.graph.erase_node(node)
+    copy.delete_all_unused_submodules()
+    copy.recompile()
+    return copy
+
+
+def _is(model: nn.Module, node: object, kind: type[nn.Module]) -> bool:
+    called = isinstance(node, fx.Node) and node.op == "call_module"
+    return called and type(model.get_submodule(node.target)) is kind
