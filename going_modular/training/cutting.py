@@ -53,7 +53,7 @@ def settings(module: nn.Module) -> list[tuple[str, object]]:
 
 
 def arguments_left_out(model: nn.Module) -> dict[str, object]:
-    """Return the defaults of the arguments that a call with images alone leaves out, for torch.fx."""
+    """Return what torch.fx is told of a call with images alone: the defaults of the rest."""
     parameters = inspect.signature(model.forward).parameters
     return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
 
