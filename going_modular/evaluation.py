@@ -173,6 +173,8 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     from scipy.stats import binomtest
 
     difference = _paired_difference(correct_a, correct_b)
+    if not np.isin(difference, (-1, 0, 1)).all():
+        raise ValueError("McNemar's test compares two runs: give True or False for each image.")
     only_a, only_b = int((difference == 1).sum()), int((difference == -1).sum())
     return binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
 
@@ -180,24 +182,38 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
 def bootstrap_difference(
     correct_a: ArrayLike, correct_b: ArrayLike, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of accuracy A - accuracy B on the same images."""
+    """Return the 95 % bootstrap interval of accuracy A - accuracy B on the same images.
+
+    Both are (N,): whether each image was named rightly, or the share of several runs that did.
+    """
     difference = _paired_difference(correct_a, correct_b)
-    total = len(difference)
-    shares = [(difference == value).mean() for value in (-1, 0, 1)]
-    # An image contributes -1, 0 or 1: drawing images with replacement is drawing their counts.
-    drawn = np.random.default_rng(seed).multinomial(total, shares, size=resamples)
-    low, high = np.quantile((drawn[:, 2] - drawn[:, 0]) / total, [0.025, 0.975])
+    # Drawing images with replacement is drawing how often each value of the difference comes.
+    values, counts = np.unique(difference, return_counts=True)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(len(difference), counts / len(difference), size=resamples)
+    low, high = np.quantile(drawn @ values / len(difference), [0.025, 0.975])
     return float(low), float(high)
 
 
+def format_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> str:
+    """Write accuracy A - accuracy B with its paired 95 % interval, as in "+0.047 [+0.031, +0.063]".
+
+    The arguments are those of `bootstrap_difference`.
+    """
+    low, high = bootstrap_difference(correct_a, correct_b)
+    return f"{_paired_difference(correct_a, correct_b).mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def _paired_difference(correct_a: ArrayLike, correct_b: ArrayLike) -> np.ndarray:
-    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    a, b = np.asarray(correct_a, dtype=float), np.asarray(correct_b, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise ValueError(
             f"Shapes {a.shape} and {b.shape}: a paired comparison needs one value for each "
             "image, of the same images in the same order."
         )
-    return a.astype(int) - b.astype(int)
+    if not all(((0 <= values) & (values <= 1)).all() for values in (a, b)):
+        raise ValueError("A paired comparison takes whether each image was right: 0 to 1.")
+    return a - b
 
 
 # --- abstaining ----------------------------------------------------------------------------------

@@ -152,6 +152,23 @@ def test_mcnemar_sees_only_where_the_models_differ():
     assert evaluation.mcnemar(*paired(5, 0, 0, 5)) == 1.0
 
 
+def test_runs_over_several_seeds_are_compared_by_their_shares():
+    generator = np.random.default_rng(0)
+    a, b = generator.random((5, 300)) < 0.9, generator.random((5, 300)) < 0.8
+    low, high = evaluation.bootstrap_difference(a.mean(0), b.mean(0))
+    drawn = generator.integers(300, size=(4000, 300))
+    means = (a.mean(0) - b.mean(0))[drawn].mean(axis=1)  # one image after another
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.004)
+    with pytest.raises(ValueError, match="two runs"):
+        evaluation.mcnemar(a.mean(0), b.mean(0))
+
+
+def test_a_difference_is_written_with_its_interval():
+    a, b = np.arange(100) < 90, np.arange(100) < 80
+    low, high = evaluation.bootstrap_difference(a, b)
+    assert evaluation.format_difference(a, b) == f"+0.100 [{low:+.3f}, {high:+.3f}]"
+
+
 def test_bootstrap_interval_is_that_of_resampled_pictures():
     a, b = (np.array(values) for values in paired(60, 12, 4, 24))
     rng = np.random.default_rng(3)

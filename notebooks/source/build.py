@@ -8,6 +8,9 @@
 neither the link to Colab nor the setup cell: they are added here, and what they point to stands
 once, in pyproject.toml (the address) and going_modular/__init__.py (the version).
 
+A code cell that begins with `# @title ...` is folded: one sees its title and what it prints. It
+holds what a learner need not read: the checks of a section, or the code of a drawing.
+
 In the source of an exercise, the cell of an answer holds both forms, the student's as comments:
 
     # solution
@@ -79,6 +82,7 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
 }
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 ANSWER = re.compile(
     r"^(?P<indent> *)# solution\n"
     r"(?P<solution>.*?)"
@@ -184,6 +188,9 @@ def assemble(path: Path, cells: list[NotebookNode], opening: int = 1) -> Noteboo
     heading, *rest = cells[0].source.split("\n\n")
     link = address.link(path.relative_to(ROOT).as_posix())
     cells[0].source = "\n\n".join(filter(None, [heading, link, *rest]))
+    for cell in cells:
+        if cell.source.startswith("# @title "):
+            cell.metadata.update(FOLDED | {"tags": [*cell.metadata.get("tags", []), "hide-input"]})
     skip = {"slideshow": {"slide_type": "skip"}}
     cells[opening:opening] = [
         new_markdown_cell(SETUP_TEXT.format(package=address.package), metadata=skip),
