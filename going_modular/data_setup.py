@@ -114,15 +114,23 @@ def load(
     )
 
 
-def load_split(folder: str | Path, class_names: list[str]) -> ImageDataset:
+def load_split(
+    folder: str | Path, class_names: list[str], *, all_classes: bool = True
+) -> ImageDataset:
     """Read one folder of class folders, with labels as in `class_names`.
 
     For images beside the three splits: `load_split(splits.folder / "shifted", class_names)`.
+    Raises ValueError for a class that is not in `class_names`, where there is no image, and with
+    `all_classes` where a class has none.
     """
     folder = find_folder(folder)
     roots = {folder.name: folder}
     samples, hashes = splits.read(roots, class_names)
-    splits.check(samples, class_names, roots, hashes)
+    found = {label for _, label in samples[folder.name]}
+    if not found:
+        raise ValueError(f"{printable(folder)} has no usable image of {splits.first(class_names)}")
+    if all_classes:
+        splits.check(samples, class_names, roots, hashes)
     return ImageDataset(samples[folder.name], class_names)
 
 

@@ -49,7 +49,9 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
             gr.Warning(UNREADABLE, duration=20)
             return None, None, None
         image = transform(picture)
-        answer = dict(zip(class_names, predict.classify(model, image).tolist(), strict=True))
+        answer = dict(
+            zip(class_names, predict.classify(model, image[None])[0].tolist(), strict=True)
+        )
         if layer is None:
             return as_it_is, answer, None
         heat = evaluation.grad_cam(model, layer, image)

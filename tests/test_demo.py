@@ -75,7 +75,7 @@ def test_the_page_answers_as_predict_does(lite0, upload):
     _, answer, heat = function_of(demo.build(model, checkpoint, "my run"))(upload(CHART))
     image = checkpoint["transform"](data_setup.load_image(CHART))
     assert list(answer) == CLASS_NAMES
-    assert list(answer.values()) == predict.classify(model, image).tolist()
+    assert list(answer.values()) == predict.classify(model, image[None])[0].tolist()
     assert heat.size == (demo.SIDE, demo.SIDE)
     assert heat.convert("HSV").getchannel("S").getextrema()[1] > 50  # some orange
 

@@ -1,5 +1,9 @@
 """`python -m going_modular.predict`: what it prints, and how it answers what is no image file."""
 
+import io
+import json
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -38,7 +42,7 @@ def test_classes_come_with_the_models_own_probabilities(saved, capsys):
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ("album", "album cannot be read as an image: it is a folder: give an image file"),
+        ("album", "album: a folder without images"),
         ("absent.jpg", "absent.jpg: no such file\n"),
         ("*.jpg", "*.jpg: no such file: a pattern that stands for no file"),
         ("absent/[ab].jpg", "[ab].jpg: no such file: a pattern"),
@@ -70,6 +74,87 @@ def test_one_image_is_classified_in_eval_mode(saved):
     model, info = model_builder.load_model(saved)
     image = info["transform"](data_setup.load_image(CHART))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    expected = predict.classify(model, image)
-    assert torch.equal(predict.classify(model.train(), image), expected)
+    expected = predict.classify(model, image[None])
+    assert torch.equal(predict.classify(model.train(), image[None]), expected)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+# --- many images ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Make a folder of 11 images in two levels, one of them broken, and a file that is none."""
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        folder = tmp_path / "album" / ("one" if number < 5 else "two/deep")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "album" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    (tmp_path / "album" / "notes.txt").write_text("no image")
+    return tmp_path / "album"
+
+
+def answered(text):
+    return [line.split("\t")[0] for line in text.splitlines()]
+
+
+def test_a_folder_stands_for_all_images_in_it(saved, album, capsys):
+    assert predict.main([str(saved), str(album)]) == 1
+    printed = capsys.readouterr()
+    assert sorted(answered(printed.out)) == sorted(map(str, album.rglob("*.png")))
+    assert "broken.jpg cannot be read" in printed.err and "1 of 11 images" in printed.err
+
+
+def test_a_pattern_and_a_list_stand_for_the_same(saved, album, capsys, monkeypatch):
+    one = sorted(map(str, (album / "one").iterdir()))
+    assert predict.main([str(saved), str(album / "one" / "*.png")]) == 0
+    by_pattern = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("\r\n".join(one) + "\n\n"))
+    assert predict.main([str(saved), "-"]) == 0
+    assert capsys.readouterr().out == by_pattern and answered(by_pattern) == one
+
+
+def test_an_image_has_the_same_answer_alone_and_among_others(saved, album, capsys):
+    assert predict.main([str(saved), str(album / "one"), "--json", "--top", "12"]) == 0
+    together = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for answer in together:
+        assert predict.main([str(saved), answer["path"], "--json", "--top", "12"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        for a, b in zip(answer["classes"], alone["classes"], strict=True):
+            assert a["class"] == b["class"]
+            assert a["probability"] == pytest.approx(b["probability"], abs=2e-6)
+
+
+def test_a_table_goes_on_after_an_interruption(saved, album, tmp_path, capsys):
+    table = tmp_path / "out" / "answers.csv"
+    assert predict.main([str(saved), str(album / "one"), "--csv", str(table)]) == 0
+    whole = table.read_text()
+    assert len(whole.splitlines()) == 6
+    table.write_text(whole[: whole.rindex(",") - 20])  # a crash in the middle of the last line
+    assert predict.main([str(saved), str(album / "one"), "--csv", str(table), "--resume"]) == 0
+    assert table.read_text() == whole
+    assert "answers written: 1" in capsys.readouterr().out
+
+
+def test_an_earlier_table_is_not_overwritten(saved, album, tmp_path, capsys):
+    table = tmp_path / "answers.csv"
+    table.write_text("mine\n1\n")
+    assert predict.main([str(saved), str(album), "--csv", str(table)]) == 1
+    assert "exists: --resume goes on with it" in capsys.readouterr().err
+    assert predict.main([str(saved), str(album), "--csv", str(table), "--resume"]) == 1
+    assert "is not a table of this command" in capsys.readouterr().err
+    assert table.read_text() == "mine\n1\n"
+
+
+def test_below_the_threshold_an_answer_is_unsure(saved, capsys):
+    assert predict.main([str(saved), str(CHART)]) == 0
+    _, name, probability = capsys.readouterr().out.strip().split("\t")
+    above, below = float(probability) + 0.002, float(probability) - 0.002
+    assert predict.main([str(saved), str(CHART), "--threshold", str(below)]) == 0
+    assert capsys.readouterr().out.split("\t")[1] == name
+    assert predict.main([str(saved), str(CHART), "--threshold", str(above)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.split("\t")[1:3] == ["unsure", name]
+    assert "1 of 1 images below the threshold" in printed.err

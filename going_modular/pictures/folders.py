@@ -55,13 +55,13 @@ def files(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield class and path of each file in a split; "" for a file that is in no class folder."""
     for path in visible(root):
         if path.is_dir():
-            for file in _walk(path):
+            for file in walk(path):
                 yield normalized(path.name), file
         else:
             yield "", path
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder, in the order of their names, each real folder's once.
 
     Links to folders could lead to one another in more ways than can be counted, or back up, where

@@ -133,7 +133,8 @@ def _compute(
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator(),  # leaves the caller's random state alone
     )
-    trunk = fused(trunk, dtype)
+    if dtype == torch.bfloat16:  # float32 stays exact: training on top can make a digit grow
+        trunk = fused(trunk, dtype)
     for images, labels in progress_bar(processes.share(in_order), "frozen part", verbose):
         parts = []
         for part in _parts(images, device):
