@@ -11,6 +11,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -275,6 +276,20 @@ def _listed(lines: Iterable[str], most: int | None) -> Iterator[str]:
         yield f"  and {len(found) - len(found[:most])} more"
 
 
+def what_train_does(data: str | Path) -> tuple[bool, str]:
+    """Tell whether training would begin with this data, and what it would say: it is asked."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            splits = data_setup.load(data)
+        except (ValueError, OSError) as error:
+            return False, f"would refuse: {printable(error)}"
+    said = [printable(warning.message) for warning in caught] + [splits.imbalance()]
+    said = [f"\n  {text}" for text in said if text]
+    sizes = f"{len(splits.train)} train, {len(splits.val)} val, {len(splits.test)} test"
+    return True, f"would begin, with {sizes}{', and warn:' if said else ''}{''.join(said)}"
+
+
 def _similarity(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) <= 1:
@@ -283,7 +298,7 @@ def _similarity(text: str) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit code: 1 where there was nothing to look at."""
+    """Run the command line; return its exit code: 0 where train would begin with these data."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.audit",
         description="Count and measure the images of a data set, and report files that cannot "
@@ -301,10 +316,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(report.summary(None if options.all else 10))
         if options.copy_to:
             print(f"copied to {printable(copy_clean(report, options.copy_to))}")
+        is_accepted, verdict = what_train_does(options.data)
+        print(f"\ntrain      {verdict}")
     except (ValueError, OSError) as error:
         print(f"audit: error: {printable(error)}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if is_accepted else 1
 
 
 if __name__ == "__main__":

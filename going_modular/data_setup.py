@@ -65,7 +65,21 @@ class ImageSplits:
             spans = (f"{min(count.values())}-{max(count.values())}" for count in counts)
             rows.append((f"each of {len(self.class_names)} classes", *spans))
         rows.append(("all", *(str(count.total()) for count in counts)))
-        return "\n".join([f"{printable(self.source)}: {self.how}", *_aligned(rows)])
+        lines = [f"{printable(self.source)}: {self.how}", *_aligned(rows), self.imbalance()]
+        return "\n".join(filter(None, lines))
+
+    def imbalance(self) -> str:
+        """Say in one line which class is rare in train, where one has under a third of another."""
+        counts = Counter(self.train.targets).most_common()
+        (most, many), (least, few) = counts[0], counts[-1]
+        if many < 3 * few:
+            return ""
+        rare, common = (printable(self.class_names[label]) for label in (least, most))
+        share = self.val.targets.count(most) / len(self.val)
+        return (
+            f"unbalanced: {few} images of {rare}, {many} of {common}. Answering {common} every "
+            f"time would be right for {share:.3f} of val: look at balanced accuracy"
+        )
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

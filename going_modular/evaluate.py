@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import torch
-from sklearn.metrics import ConfusionMatrixDisplay, balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from going_modular import data_setup, engine, evaluation, model_builder, utils
 from going_modular.data_setup import ImageDataset
@@ -105,7 +105,8 @@ def report(result: Predictions, class_names: list[str]) -> str:
     lines = [
         f"accuracy   {evaluation.format_accuracy(result.correct, total)}"
         f"  ({result.correct} of {total}; in brackets the 95 % interval)",
-        f"balanced   {balanced_accuracy(result):.3f}  (mean recall of the classes)",
+        f"balanced   {evaluation.balanced_accuracy(labels, predicted):.3f}"
+        "  (mean recall of the classes)",
         f"baseline   {most / total:.3f}  (answering {printable(class_names[majority])} every time)",
         f"confidence {confidence:.3f}  (on average; calibration error "
         f"{evaluation.expected_calibration_error(result.probabilities, labels):.3f})",
@@ -123,11 +124,6 @@ def report(result: Predictions, class_names: list[str]) -> str:
         of, called = printable(class_names[label]), printable(class_names[answer])
         lines.append(f"  {count:>4}  {of} called {called}")
     return "\n".join(lines)
-
-
-def balanced_accuracy(result: Predictions) -> float:
-    """Return the mean recall of the classes that have images: each class counts the same."""
-    return float(balanced_accuracy_score(result.labels, result.predicted))
 
 
 def _comparison(options: argparse.Namespace, a: Predictions, b: Predictions) -> str:

@@ -56,6 +56,13 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
+def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the mean recall of the classes that have images: a rare one counts as much."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
+
+
 def per_class_table(labels: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> str:
     """Write recall and precision of each class with their 95 % intervals, as an aligned table.
 

@@ -7,9 +7,11 @@ import argparse
 import importlib.util
 import math
 import sys
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
@@ -18,13 +20,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from going_modular import data_setup, engine, evaluation, model_builder, utils
-from going_modular.training import processes, run_folder
+from going_modular.models.weights import listing
+from going_modular.pictures import downloads
+from going_modular.training import losses, processes, records, run_folder
 from going_modular.training.strategies import STRATEGIES, Strategy
 
 # The charts are drawn at about this size, and at 128 px full fine-tuning fits a lesson; photos are
 # read at the size that the weights were trained at.
 DEFAULT_SIZES = {"charts": 128}
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOT_KEPT = ("given", "like", "list_models")  # of the options, in a run's record
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, model_builder.WeightsError)
 
 
@@ -34,7 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), processes.process_group():
             warnings.showwarning = _show_warning
-            run(_parse(arguments))
+            options = _parse(arguments)
+            if options.list_models:
+                print(listing(options.list_models))
+            else:
+                run(options)
     except KeyboardInterrupt:
         print("\ntrain: interrupted.", file=sys.stderr)
         return 130
@@ -82,6 +91,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="charts", help="a data set's name, or a folder of class folders")
     add("--model", default="efficientnet_lite0", help="a torchvision model, or timm:NAME")
+    add(
+        "--list-models",
+        nargs="?",
+        const="*",
+        metavar="PATTERN",
+        help='list the models, such as "resnet*" or "timm:*dinov2*", and do nothing else',
+    )
     add("--strategy", default="partial", choices=STRATEGIES, help="what to train")
     add("--last", type=_from_0(int), help="blocks to train before the head; by default a third")
     add(
@@ -94,6 +110,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--trunk-lr", type=_above_0(float), help="learning rate of the pretrained part")
     add(
         "--weight-decay", type=_from_0(float), default=1e-4, help="AdamW's, on weight matrices only"
+    )
+    add(
+        "--balance",
+        choices=losses.BALANCES,
+        default="none",
+        help="let rare classes count as much as common ones: by weights in the loss, or by "
+        "adjusted logits (which did better on our data)",
     )
     add(
         "--label-smoothing",
@@ -119,6 +142,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--device", type=_device, help="cpu, cuda, cuda:1, mps; by default the fastest present")
     add("--no-cache", action="store_true", help="run frozen layers again in every epoch")
     add("--test", action="store_true", help="measure the test split too, once, at the end")
+    add("--like", type=Path, metavar="RUN", help="repeat a run folder, but for other options given")
+    add("--tensorboard", action="store_true", help="write the epochs for TensorBoard, too")
     add("--out", type=Path, help="run folder; by default a new one in runs/")
     add("--overwrite", action="store_true", help="replace an earlier run in --out")
     add(
@@ -128,6 +153,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "or with the newest one in runs/ that fits the other options",
     )
     options = parser.parse_args(arguments)
+    if options.like:
+        parser.set_defaults(**_options_of(options.like))
+        options = parser.parse_args(arguments)
     blank = argparse.Namespace(**dict.fromkeys(vars(options)))
     given = vars(parser.parse_args(arguments, blank))  # which defaults do not touch
     options.given = [name for name, value in given.items() if value is not None]
@@ -138,6 +166,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
             f"--trunk-lr goes with partial, full and lp_ft; {options.strategy} has one rate"
         )
     return options
+
+
+def _options_of(run: Path) -> dict[str, object]:
+    """Return the options of an earlier run that decide its result."""
+    options = records.read(run)["options"]
+    return {name: value for name, value in options.items() if name not in run_folder.MAY_DIFFER}
 
 
 def _above_0(kind: type) -> Callable[[str], float]:
@@ -175,15 +209,23 @@ def _device(text: str) -> torch.device:
 
 
 def _train_into(out: Path, options: argparse.Namespace) -> None:
+    start = time.perf_counter()
     strategy = STRATEGIES[options.strategy]
     utils.seed_everything(options.seed)
     device = options.device or utils.pick_device()
-    print(f"device     {device}, {str(utils.pick_precision(device)).removeprefix('torch.')}")
+    precision = str(utils.pick_precision(device)).removeprefix("torch.")
+    print(f"device     {device}, {precision}")
 
+    data_setup.create_transform(options.model)  # says at once where there is no such model
     with processes.first_on_this_machine():  # what is downloaded is downloaded once
         splits = data_setup.load(options.data)
         print(splits.summary())
         model = _create_model(options, strategy, len(splits.class_names))
+    content = records.splits_by_content(
+        {name: getattr(splits, name) for name in ("train", "val", "test")}
+    )
+    if options.like:
+        _compare_data(options.like, content)
     size = _choose_size(options, model)
     transform = data_setup.create_transform(options.model, size=size)
     train_transform = data_setup.create_transform(options.model, size=size, augment=options.augment)
@@ -192,37 +234,103 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
         splits.train, train_transform, shuffle=True, seed=options.seed, **loader
     )
     val_dataloader = data_setup.create_dataloader(splits.val, transform, **loader)
-
     loaders = train_dataloader, val_dataloader
+    report = _Report(out, options.tensorboard)
     if strategy.probe_first:
         model_builder.freeze(model)
+        report.stage = "head"
         head_state = out / run_folder.HEAD_STATE
-        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options, head_state)
+        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options, head_state, report)
         print("the head is ready; now all layers train")
         _unfreeze(model, options, strategy)
     chosen = {"epochs": options.epochs, "lr": options.lr, "trunk_lr": options.trunk_lr}
     strategy = replace(strategy, **{key: value for key, value in chosen.items() if value})
-    history = _fit(model, strategy, loaders, device, options, out / run_folder.STATE)
+    report.stage = "layers" if strategy.probe_first else ""
+    _fit(model, strategy, loaders, device, options, out / run_folder.STATE, report)
 
-    results = {"validation": engine.evaluate(model, val_dataloader, device)}
+    # In float32, as the saved model is used: every machine measures the same again.
+    measured = {"validation": engine.predict(model, val_dataloader, device, dtype=torch.float32)}
     if options.test:
         test_dataloader = data_setup.create_dataloader(splits.test, transform, **loader)
-        results["test"] = engine.evaluate(model, test_dataloader, device)
+        measured["test"] = engine.predict(model, test_dataloader, device, dtype=torch.float32)
+    results = {name: _result(predictions) for name, predictions in measured.items()}
     print(_table(results))
     if processes.is_main():
-        metrics = {f"{name}_accuracy": result.accuracy for name, result in results.items()}
         path = utils.save_model(
             model,
             out,
             run_folder.MODEL,
             class_names=splits.class_names,
             transform=transform,
-            metrics=metrics,
-            training=_how(options, strategy),
+            metrics={f"{name}_accuracy": result["accuracy"] for name, result in results.items()},
+            training=_how(options, strategy) | {"data": records.fingerprint(content)},
         )
-        run_folder.write_history(out, history)
+        trainable, parameters = model_builder.count_parameters(model)
+        record = {
+            "options": _kept(options),
+            "strategy": asdict(strategy),
+            "transform": utils.describe_transform(transform),
+            "trainable": trainable,
+            "parameters": parameters,
+            "device": str(device),
+            "precision": precision,
+            "seconds": round(time.perf_counter() - start, 1),
+            "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "versions": records.versions(),
+            "results": results,
+            "data": {"how": splits.how, "fingerprint": records.fingerprint(content)}
+            | {"splits": content},
+        }
+        records.write(out, record)
+        report.finish()
         run_folder.finish(out)
         _print_what_next(path)
+
+
+class _Report:
+    """What grows with the epochs of a run: history.csv and, where it is asked for, TensorBoard."""
+
+    def __init__(self, out: Path, tensorboard: bool) -> None:
+        self.out, self.stage, self.stages, self.writer = out, "", {}, None
+        if tensorboard and processes.is_main():
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError(
+                    "--tensorboard needs a package: python -m pip install tensorboard"
+                ) from error
+            self.writer = SummaryWriter(str(out / "tensorboard"))
+
+    def after_epoch(self, epoch: int, model: nn.Module, history: engine.History) -> None:
+        self.stages[self.stage] = history
+        if processes.is_main():
+            run_folder.write_history(self.out, self.stages)
+        if self.writer:
+            for name, values in history.items():
+                self.writer.add_scalar(f"{self.stage}/{name}".lstrip("/"), values[-1], epoch)
+            self.writer.flush()
+
+    def finish(self) -> None:
+        run_folder.write_history(self.out, self.stages)  # none, where all epochs were there
+        run_folder.write_curves(self.out, self.stages[self.stage])
+        if self.writer:
+            self.writer.close()
+
+
+def _compare_data(like: Path, content: dict[str, dict[str, list[str]]]) -> None:
+    """Warn where an earlier run saw other images, or had them in other splits."""
+    before = records.read(like)["data"]
+    if before["fingerprint"] == records.fingerprint(content):
+        return
+    old, new = (
+        {(split, name, file) for split in c for name in c[split] for file in c[split][name]}
+        for c in (before["splits"], content)
+    )
+    warnings.warn(
+        f"the images are not those of {utils.printable(like)}: {len(new - old)} are new or have "
+        f"moved, {len(old - new)} are gone",
+        stacklevel=2,
+    )
 
 
 def _create_model(options: argparse.Namespace, strategy: Strategy, classes: int) -> nn.Module:
@@ -265,7 +373,8 @@ def _fit(
     device: torch.device,
     options: argparse.Namespace,
     state: Path,
-) -> engine.History:
+    report: "_Report",
+) -> None:
     """Train what is trainable with the strategy's rates; warm up, then follow a cosine."""
     groups = model_builder.parameter_groups(
         model, strategy.lr, trunk_lr=strategy.trunk_lr, weight_decay=options.weight_decay
@@ -273,11 +382,13 @@ def _fit(
     optimizer = torch.optim.AdamW(groups, fused=True)  # all parameters in one pass over memory
     steps = strategy.epochs * len(loaders[0])
     some_frozen = not all(parameter.requires_grad for parameter in model.parameters())
-    return engine.train(
+    images = Counter(loaders[0].dataset.targets)
+    counts = [images[label] for label in range(len(loaders[0].dataset.class_names))]
+    history = engine.train(
         model,
         *loaders,
         optimizer,
-        nn.CrossEntropyLoss(label_smoothing=options.label_smoothing),
+        losses.cross_entropy(options.balance, counts, options.label_smoothing),
         strategy.epochs,
         device,
         scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
@@ -285,7 +396,9 @@ def _fit(
         patience=options.patience,
         cache_frozen=some_frozen and not options.no_cache and not options.augment,
         resume_from=state,
+        after_epoch=report.after_epoch,
     )
+    report.stages[report.stage] = history  # also where all epochs were there already
 
 
 # --- what is told --------------------------------------------------------------------------------
@@ -293,24 +406,52 @@ def _fit(
 
 def _how(options: argparse.Namespace, strategy: Strategy) -> dict[str, object]:
     """Say how the model was trained, for its file; no path of this machine is in it."""
-    names = ("strategy", "batch_size", "augment", "keep_best", "seed")
+    names = ("strategy", "batch_size", "augment", "balance", "keep_best", "seed")
     rates = {"epochs": strategy.epochs, "lr": strategy.lr, "trunk_lr": strategy.trunk_lr}
     return {name: getattr(options, name) for name in names} | rates
 
 
-def _table(results: dict[str, engine.Evaluation]) -> str:
-    lines = [f"\n{'split':<10}  {'images':>6}  {'correct':>7}  {'accuracy':>8}  95 % interval"]
+def _kept(options: argparse.Namespace) -> dict[str, object]:
+    """Return the options as --like takes them, from whatever folder."""
+    known = {*data_setup.DATA_SETS, *downloads.DATA_SETS}
+    data = options.data if options.data in known else str(Path(options.data).resolve())
+    kept = {name: value for name, value in vars(options).items() if name not in NOT_KEPT}
+    return kept | {"data": data}
+
+
+def _result(predictions: engine.Predictions) -> dict[str, float]:
+    """Return an accuracy with its interval, and what to hold it against."""
+    labels, total = predictions.labels, len(predictions.labels)
+    low, high = evaluation.wilson_interval(predictions.correct, total)
+    return {
+        "images": total,
+        "correct": predictions.correct,
+        "accuracy": predictions.accuracy,
+        "low": low,
+        "high": high,
+        "balanced": evaluation.balanced_accuracy(labels, predictions.predicted),
+        "baseline": int(labels.bincount().max()) / total,
+    }
+
+
+def _table(results: dict[str, dict[str, float]]) -> str:
+    lines = [
+        f"\n{'split':<10}  {'images':>6}  {'correct':>7}  {'accuracy':>8}  95 % interval   "
+        "balanced  baseline"
+    ]
     for name, result in results.items():
-        low, high = evaluation.wilson_interval(result.correct, result.total)
         lines.append(
-            f"{name:<10}  {result.total:>6}  {result.correct:>7}  {result.accuracy:>8.3f}"
-            f"  {low:.3f} to {high:.3f}"
+            f"{name:<10}  {result['images']:>6}  {result['correct']:>7}  "
+            f"{result['accuracy']:>8.3f}  {result['low']:.3f} to {result['high']:.3f}"
+            f"  {result['balanced']:>8.3f}  {result['baseline']:>8.3f}"
         )
+    lines.append("(balanced: mean recall of the classes; baseline: always the commonest class)")
     return "\n".join(lines)
 
 
 def _print_what_next(model: Path) -> None:
-    files = (model, model.with_name(run_folder.HISTORY), model.with_name(run_folder.CURVES))
+    names = (run_folder.HISTORY, run_folder.CURVES, records.RECORD, records.CARD)
+    files = [model, *(model.with_name(name) for name in names)]
     print(f"\nsaved      {', '.join(map(utils.printable, files))}")
     python = [sys.executable, "-m"]
     predict = utils.shell_command([*python, "going_modular.predict", model])

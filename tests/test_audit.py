@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from going_modular import audit, data_setup
+from going_modular import audit, data_setup, train
 
 CHARTS = data_setup.DATA_SETS["charts"]
 
@@ -369,7 +369,7 @@ def test_the_command_prints_a_report_and_copies(folder, tmp_path, capsys):
     assert "cannot be used: 12\n  a/page00.jpg: a web page, an SVG drawing or other" in printed
     assert "page09" in printed and "page10" not in printed and "  and 2 more\n" in printed
     assert "to leave out: 12 files; 12 images stay\n" in printed
-    assert printed.endswith(f"copied to {tmp_path / 'clean'}\n")
+    assert f"\ncopied to {tmp_path / 'clean'}\n" in printed
     assert audit.main([str(folder), "--all"]) == 0
     assert "page11" in capsys.readouterr().out
 
@@ -379,8 +379,10 @@ def test_a_folder_without_pictures_is_reported(tmp_path, capsys, number):
     (tmp_path / "empty").mkdir()
     for text in range(number):
         (tmp_path / "empty" / f"{text}.txt").write_text("")
-    assert audit.main([str(tmp_path / "empty")]) == 0
-    assert f"{number} files, 0 of them can be read" in capsys.readouterr().out
+    assert audit.main([str(tmp_path / "empty")]) == 1
+    printed = capsys.readouterr().out
+    assert f"{number} files, 0 of them can be read" in printed
+    assert "\ntrain      would refuse: " in printed
 
 
 @pytest.mark.parametrize("make", ["nothing", "a file", "val without train"])
@@ -410,3 +412,37 @@ def test_names_cannot_steer_the_terminal(folder, capsys):
     printed = capsys.readouterr().out
     assert printed.replace("\n", "").isprintable()
     assert "a/\\x1b[2Jx\\ny.png" in printed and "\\x1b]0;c\\x07" in printed
+
+
+def layouts(folder):
+    """Yield odd layouts of the same images, made in place one after another."""
+    yield "as it is"
+    wrapper = folder.parent / "wrapper"
+    wrapper.mkdir()
+    folder.rename(wrapper / "photos")
+    yield "inside another folder"
+    (wrapper / "photos").rename(folder)
+    for path in sorted((folder / "b").iterdir())[1:]:
+        path.unlink()
+    yield "one image of a class"
+    for path in (folder / "b").iterdir():
+        path.write_text("<html>")
+    yield "none of a class can be read"
+    (folder / "a").rename(folder / "test")
+    yield "a class named like a split"
+
+
+def test_audit_and_train_agree(folder, tmp_path, capsys):
+    for name in layouts(folder):
+        data = folder.parent / "wrapper" if name == "inside another folder" else folder
+        code = audit.main([str(data)])
+        printed = capsys.readouterr().out
+        options = ["--data", str(data), "--size", "32", "--epochs", "1", "--device", "cpu"]
+        options += ["--strategy", "feature_extraction", "--out", str(tmp_path / name)]
+        assert train.main(options) == code, name
+        error = capsys.readouterr().err
+        if code:
+            reason = error.partition("train: error: ")[2].strip()
+            assert reason and f"would refuse: {reason}" in printed, name
+        else:
+            assert "train      would begin, with " in printed

@@ -30,7 +30,8 @@ def trained(photo_folder, tmp_path, capsys):
 
 def test_train_writes_a_run_folder_and_a_table(trained):
     out, printed = trained
-    assert {path.name for path in out.iterdir()} == {"curves.png", "history.csv", MODEL}
+    names = {"curves.png", "history.csv", "run.json", "card.md", MODEL}
+    assert {path.name for path in out.iterdir()} == names
     assert "2,562 of 3,373,570 trainable" in printed
     assert "The frozen part ran once over 32 images" in printed
     rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
@@ -224,3 +225,20 @@ def test_lessons_that_are_not_there_are_not_offered(photo_folder, tmp_path, monk
     assert train.main(["--data", str(photo_folder), "--out", str(tmp_path / "run"), *QUICK]) == 0
     printed = capsys.readouterr().out
     assert "\npredict " in printed and "\nlearn " not in printed
+
+
+def test_models_are_listed_with_size_and_accuracy(capsys):
+    assert train.main(["--list-models", "resnet*"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.split()[0] == "resnet101" and "44.5 million" in first and "0.819" in first
+    assert len(others) == 4 and all("224 px" in line for line in others)
+    assert train.main(["--list-models", "timm:*dinov2*"]) == 0
+    assert "timm:vit_small_patch14_dinov2" in capsys.readouterr().out.splitlines()
+    assert train.main(["--list-models", "none*"]) == 0
+    assert "no model's name fits" in capsys.readouterr().out
+
+
+def test_an_unknown_model_is_told_before_the_data_are_read(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert train.main(["--data", str(tmp_path / "empty"), "--model", "resnet19"]) == 1
+    assert "Unknown model 'resnet19'. Did you mean" in capsys.readouterr().err

@@ -26,6 +26,17 @@ def names() -> list[str]:
     return sorted(list_models(module=torchvision.models) + others)
 
 
+def describe(name: str) -> str:
+    """Write a network's size, its images' and its ImageNet accuracy: those of its best weights."""
+    weights = get_model_weights(name).DEFAULT
+    accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
+    millions = weights.meta["num_params"] / 1e6
+    return (
+        f"{name:<20} {millions:6.1f} million parameters  "
+        f"{weights.transforms().crop_size[0]} px  ImageNet {accuracy:.3f}"
+    )
+
+
 def find(name: str, weights: str | WeightsEnum | None) -> tuple[str, WeightsEnum | None]:
     """Return a known network's name as torchvision spells it, and the weights that are meant."""
     if weights is None:

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import fnmatch
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,15 @@ from going_modular.models import from_timm, from_torchvision
 def library(name: str) -> ModuleType:
     """Return the module that knows a model of this name."""
     return from_timm if name.startswith(from_timm.PREFIX) else from_torchvision
+
+
+def listing(pattern: str) -> str:
+    """Describe the models whose names fit a pattern such as "resnet*" or "timm:*dinov2*"."""
+    if pattern.startswith(from_timm.PREFIX):
+        lines = fnmatch.filter(from_timm.names(), pattern)
+    else:
+        lines = map(from_torchvision.describe, fnmatch.filter(from_torchvision.names(), pattern))
+    return "\n".join(lines) or f"no model's name fits {pattern!r}"
 
 
 def spell(name: str) -> str:

@@ -5,6 +5,7 @@ Knows options and files by their names; not what they mean to training.
 
 import contextlib
 import csv
+import itertools
 import json
 import os
 import sys
@@ -16,12 +17,14 @@ import matplotlib.pyplot as plt
 
 from going_modular import utils
 from going_modular.training import processes, resuming
+from going_modular.training.records import CARD, RECORD
 
 MODEL, HISTORY, CURVES = "model.safetensors", "history.csv", "curves.png"
 UNFINISHED = "unfinished.json"  # the options of a run, until its results are there
 HEAD_STATE, STATE = "resume-head.pt", "resume.pt"  # where it is: training its head, or at last
 # What may change when an interrupted run goes on: none of it changes the result.
 MAY_DIFFER = {"given", "out", "overwrite", "resume", "workers", "device", "no_cache", "test"}
+MAY_DIFFER |= {"like", "list_models", "tensorboard"}
 
 
 @contextlib.contextmanager
@@ -51,14 +54,20 @@ def claimed(options: Namespace) -> Iterator[tuple[Path, Namespace]]:
             raise
 
 
-def write_history(out: Path, history: Mapping[str, Sequence[float]]) -> None:
-    """Write what was measured in each epoch as a table and as curves."""
+def write_history(out: Path, stages: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Write what was measured in each epoch as a table; a run has one stage or two."""
+    names = list(dict.fromkeys(name for history in stages.values() for name in history))
     with utils.replacing(out / HISTORY) as path, path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", *history])
-        writer.writerows(
-            [epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), start=1)
-        )
+        writer.writerow(["epoch", *names, "stage"])
+        epoch = itertools.count(1)
+        for stage, history in stages.items():
+            for row in zip(*(history[name] for name in names), strict=True):
+                writer.writerow([next(epoch), *row, stage])
+
+
+def write_curves(out: Path, history: Mapping[str, Sequence[float]]) -> None:
+    """Draw loss and accuracy of each epoch."""
     with utils.replacing(out / CURVES) as path:
         utils.plot_curves(history)
         plt.savefig(path, dpi=120, format="png")
@@ -69,7 +78,7 @@ def finish(out: Path) -> None:
     """Remove what only an interrupted run needs."""
     for name in (HEAD_STATE, STATE):
         (out / name).unlink(missing_ok=True)
-    for name in (HEAD_STATE, STATE, MODEL, HISTORY, CURVES, UNFINISHED):
+    for name in (HEAD_STATE, STATE, MODEL, HISTORY, CURVES, RECORD, CARD, UNFINISHED):
         utils.remove_half_written(out / name)
     (out / UNFINISHED).unlink(missing_ok=True)  # the last: until it is gone, --resume cleans up
 
@@ -106,7 +115,7 @@ def _find_interrupted(options: Namespace) -> tuple[Path, Namespace] | None:
             "runs/ holds no interrupted run that fits these options: name its folder with --out, "
             "or leave out --resume to begin one"
         )
-    state = "a finished run" if (options.out / HISTORY).exists() else "no interrupted run"
+    state = "a finished run" if (options.out / MODEL).exists() else "no interrupted run"
     raise FileNotFoundError(
         f"{utils.printable(options.out)} holds {state}: there is nothing to go on with"
     )
