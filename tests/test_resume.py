@@ -24,7 +24,7 @@ from going_modular.training import resuming, run_folder
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 CONTEXT.set_forkserver_preload(["going_modular.train"])
-RESULTS = {"curves.png", "history.csv", run_folder.MODEL}
+RESULTS = {"model.safetensors", "history.csv", "curves.png", "run.json", "card.md"}
 QUICK = ["--epochs", "2", "--size", "32", "--batch-size", "5", "--device", "cpu"]
 
 
