@@ -92,7 +92,12 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def load(
-    data: str | Path, *, val_fraction: float = 0.2, test_fraction: float = 0.2, seed: int = 42
+    data: str | Path,
+    *,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    seed: int = 42,
+    groups: str | None = None,
 ) -> ImageSplits:
     """Read a data set by name or from a folder, as train, val and test.
 
@@ -102,6 +107,10 @@ def load(
     only. What is missing is taken from the images of train, or of all: `val_fraction` and
     `test_fraction` of each class, at least one. Which image goes where depends on its content
     and the seed alone, so that copies of an image stay together.
+
+    `groups` keeps more together, such as all images of one patient, camera or burst: "folder" goes
+    by the folder that an image lies in, any other text is a regular expression that finds the
+    group's name in the file's name, as in "(patient[0-9]+)_". Fractions are then of groups.
 
     Warns about files that cannot be used, and about an image that is in two splits or classes.
     Raises FileNotFoundError or ValueError if there is nothing to learn from, and ConnectionError
@@ -115,15 +124,17 @@ def load(
     fractions = {"val": val_fraction, "test": test_fraction}
     missing = {name: fractions[name] for name in fractions if name not in given}
     if missing:
+        together = hashes if groups is None else splits.group(samples["train"], groups)
         samples |= splits.carve(
-            samples["train"], class_names, hashes, missing, seed, roots["train"]
+            samples["train"], class_names, together, missing, seed, roots["train"]
         )
     splits.check(samples, class_names, roots, hashes)
     return ImageSplits(
         class_names,
         **{name: ImageDataset(samples[name], class_names) for name in folders.SPLITS},
         source=str(data),
-        how=_describe(folder, given, missing, seed, hashes),
+        how=_describe(folder, given, missing, seed, hashes)
+        + (f"; groups by {groups} stay together" if groups and missing else ""),
         folder=folder,
     )
 

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     class_names = info["class_names"]
     if other and other[1]["class_names"] != class_names:
         raise ValueError(f"{options.compare} has other classes than {options.model}")
-    images, how = read(options.data, options.split, class_names)
+    images, how = read(options.data, options.split, class_names, info["training"].get("groups"))
     print(f"data       {printable(options.data)}: {how}, {len(images)} images")
     result = predict(model, info, images)
     print(report(result, class_names))
@@ -61,7 +61,9 @@ def run(options: argparse.Namespace) -> None:
         print(f"\nwritten    {', '.join(str(path) for path in sorted(options.out.iterdir()))}")
 
 
-def read(data: str, split: str, class_names: list[str]) -> tuple[ImageDataset, str]:
+def read(
+    data: str, split: str, class_names: list[str], groups: str | None = None
+) -> tuple[ImageDataset, str]:
     """Return the images of a split, labelled as the model's classes are, and say what they are.
 
     "all" takes every image of a folder of class folders, for images that no training has seen; the
@@ -72,7 +74,7 @@ def read(data: str, split: str, class_names: list[str]) -> tuple[ImageDataset, s
         if folders.find_splits(folder):
             raise ValueError(f"{folder} holds splits: give --split test, val or train")
         return data_setup.load_split(folder, class_names, all_classes=False), "every image"
-    splits = data_setup.load(data)
+    splits = data_setup.load(data, groups=groups)
     images = getattr(splits, split)
     labels = {folders.normalized(name): label for label, name in enumerate(class_names)}
     unknown = [name for name in splits.class_names if name not in labels]

@@ -90,6 +90,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data", default="charts", help="a data set's name, or a folder of class folders")
+    add(
+        "--groups",
+        metavar="folder|PATTERN",
+        help="images of one folder, or with one match of this pattern in their names, go into one "
+        "split together: of a patient, a camera, a burst",
+    )
     add("--model", default="efficientnet_lite0", help="a torchvision model, or timm:NAME")
     add(
         "--list-models",
@@ -218,7 +224,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
 
     data_setup.create_transform(options.model)  # says at once where there is no such model
     with processes.first_on_this_machine():  # what is downloaded is downloaded once
-        splits = data_setup.load(options.data)
+        splits = data_setup.load(options.data, groups=options.groups)
         print(splits.summary())
         model = _create_model(options, strategy, len(splits.class_names))
     content = records.splits_by_content(
@@ -406,7 +412,7 @@ def _fit(
 
 def _how(options: argparse.Namespace, strategy: Strategy) -> dict[str, object]:
     """Say how the model was trained, for its file; no path of this machine is in it."""
-    names = ("strategy", "batch_size", "augment", "balance", "keep_best", "seed")
+    names = ("strategy", "groups", "batch_size", "augment", "balance", "keep_best", "seed")
     rates = {"epochs": strategy.epochs, "lr": strategy.lr, "trunk_lr": strategy.trunk_lr}
     return {name: getattr(options, name) for name in names} | rates
 

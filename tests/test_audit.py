@@ -95,7 +95,7 @@ def truncated():
         ("cut.jpg", truncated(), "truncated"),
         ("page.jpg", b"<!DOCTYPE html><title>404 Not Found</title>", "a web page"),
         ("notes.txt", b"ants to the left", "not a type that is read"),
-        ("photo.heic", b"ftypheic", "not a type that is read"),
+        ("photo.raw", b"ftypheic", "not a type that is read"),
     ],
 )
 def test_a_file_that_is_no_picture_is_named_with_the_reason(folder, name, content, reason):

@@ -256,7 +256,7 @@ def test_broken_and_foreign_files_are_left_out_with_one_warning(tmp_path):
     for name, make in BROKEN.items():
         make(tmp_path / "ants" / name)
     (tmp_path / "bees" / "notes.txt").write_text("bees")
-    (tmp_path / "bees" / "IMG_1.HEIC").touch()
+    (tmp_path / "bees" / "IMG_1.CR2").touch()
     with pytest.warns(UserWarning) as seen:
         splits = data_setup.load(tmp_path)
     (warning,) = seen
@@ -267,7 +267,7 @@ def test_broken_and_foreign_files_are_left_out_with_one_warning(tmp_path):
         "page.jpg": "a web page",
         "empty.png": "empty file",
         "notes.txt": ".txt",
-        "IMG_1.HEIC": ".HEIC",
+        "IMG_1.CR2": ".CR2",
     }.items():
         assert any(reason in part for part in str(warning.message).split(name)[1:])
     assert sum(map(len, three(splits))) == 12
@@ -379,3 +379,56 @@ def test_links_out_of_the_folder_are_told(tmp_path, capsys):
     assert "inside" not in how and str(private / "me.ppm") in how
     assert audit.main([str(data)]) == 0
     assert "links to other places: 2\n  ants/linked.ppm is" in capsys.readouterr().out
+
+
+# --- groups --------------------------------------------------------------------------------------
+
+
+def write_patients(folder):
+    """Make 10 patients with 4 images each, half of them ill; three of one patient are healthy."""
+    for patient in range(10):
+        for shot in range(4):
+            name = "ill" if patient % 2 and shot else "healthy"
+            path = folder / name / f"night{shot % 2}" / f"patient{patient:02}_{shot}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 20), (patient * 20, shot * 50, 0)).save(path)
+
+
+def test_a_group_is_in_one_split_whatever_its_classes(tmp_path):
+    write_patients(tmp_path)
+    splits = data_setup.load(tmp_path, groups=r"(patient\d+)_")
+    seen = [{path.name[:9] for path, _ in split.samples} for split in three(splits)]
+    assert sum(map(len, seen)) == 10 == len(set.union(*seen))
+    assert all(seen) and sum(map(len, three(splits))) == 40
+    without = [{p.name[:9] for p, _ in split.samples} for split in three(data_setup.load(tmp_path))]
+    assert sum(map(len, without)) > 10  # else the test would show nothing
+    assert "groups by (patient\\d+)_ stay together" in splits.how
+
+
+def test_the_folder_can_be_the_group(tmp_path):
+    for name in ("ants", "bees"):
+        for place in range(6):
+            folder = tmp_path / name / f"place{place}"
+            folder.mkdir(parents=True)
+            for shot in range(3):
+                colour = (place * 40, shot * 80, 255 * (name == "bees"))
+                Image.new("RGB", (20, 20), colour).save(folder / f"{shot}.png")
+    seen = [
+        {path.parent for path, _ in s.samples}
+        for s in three(data_setup.load(tmp_path, groups="folder"))
+    ]
+    assert [len(folders) for folders in seen] == [8, 2, 2] and len(set.union(*seen)) == 12
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("(patient", "is no regular expression"),
+        ("camera", "finds no group in"),
+        ("patient", r"has 1 different images \(or groups\)"),  # one group for all
+    ],
+)
+def test_groups_that_cannot_be_are_refused(tmp_path, groups, message):
+    write_patients(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        data_setup.load(tmp_path, groups=groups)

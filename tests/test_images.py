@@ -3,6 +3,7 @@
 The oracles are NumPy arrays, from which the tests build files byte by byte.
 """
 
+import importlib.util
 import io
 import itertools
 import os
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, features
 
@@ -485,8 +487,33 @@ def test_of_several_images_the_first_is_read(read, kind):
     assert red > 240 and blue < 15
 
 
+def heic(image, **options):
+    content = io.BytesIO()
+    pillow_heif.from_pillow(image).save(content, quality=-1, **options)
+    return content.getvalue()
+
+
+def test_a_phones_photo_is_read_upright(read):
+    image = Image.new("RGB", (64, 32), "red")
+    image.paste("blue", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter, clockwise: left becomes top
+    found = read(heic(image, exif=exif.tobytes()))
+    assert found.shape == (64, 32, 3)
+    assert found[4, 16, 2] > 200 > 60 > found[4, 16, 0] and found[60, 16, 0] > 200
+
+
+def test_without_its_package_a_phones_photo_is_named_with_the_command(refused, monkeypatch):
+    content = heic(Image.new("RGB", (64, 32)))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "pillow_heif" else find_spec(name)
+    )
+    assert "HEIC: python -m pip install pillow-heif, or save it as JPEG" in refused(content)
+
+
 OTHERS = {
-    "a phone's photo": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC or a video: save it as JPEG"),
+    "a phone's film": (b"\0\0\0\x18ftypqt  \0\0\0\0qt  ", "a video, or an image of a kind"),
     "a page": (b"\xef\xbb\xbf\n <!DOCTYPE html><title>404</title>", "a web page"),
     "a message": (b'{"message": "rate limit"}', "JSON"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),

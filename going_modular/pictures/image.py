@@ -25,7 +25,8 @@ from going_modular.pictures.formats import ESSENTIALS, Essentials, Unsupported, 
 from going_modular.utils import is_watched, one_line, printable
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .avif .tif .tiff .ppm .pgm .pbm .pnm".split()
+    ".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .avif .heic .heif .tif .tiff".split()
+    + ".ppm .pgm .pbm .pnm".split()
 )
 MOST_BYTES = 2**30  # a TIFF of 170 million pixels in 16 bits
 LARGE = 32 * 10**6  # bytes or pixels of an image that is read alone: eight would take 24 GB
@@ -38,12 +39,13 @@ KINDS = {  # Pillow's name for a format, and how its files begin
     "Bmp": rb"BM",
     "WebP": rb"RIFF....WEBP",
     "Avif": rb"....ftyp(avi[fs]|mi[af]\d.{4,60}avif)",
+    "Heif": rb"....ftyp(hei[cxms]|mi[af]\d.{4,60}heic)",  # a phone's photo
     "Tiff": rb"II\*\0|MM\0\*",
     "Ppm": rb"P[1-6]\s",
 }
 OTHERS = {  # what else is found under an image's name
     rb"$": "empty file",
-    rb"....ftyp": "HEIC or a video: save it as JPEG",
+    rb"....ftyp": "a video, or an image of a kind that is not read: save it as JPEG",
     rb"\0\0\0\x0c(jP  |JXL )|\xff\x4f\xff\x51|\xff\x0a": "JPEG 2000 or JPEG XL: save it as PNG",
     rb"II\+\0|MM\0\+": "BigTIFF: save it as PNG",
     rb"P[7Ff]\s": "a PAM or PFM file: save it as PNG",
@@ -171,7 +173,8 @@ def _open(content: bytes) -> tuple[Image.Image, bytes, int]:
     except (struct.error, IndexError, KeyError) as error:
         raise ValueError("its header is cut off or broken") from error
     # Image.open would load the code of forty more formats, and warn of large images.
-    plugin = importlib.import_module(f"PIL.{kind}ImagePlugin")
+    module = "pillow_heif" if kind == "Heif" else f"PIL.{kind}ImagePlugin"
+    plugin = importlib.import_module(module)
     image = getattr(plugin, f"{kind}ImageFile")(BytesIO(content))
     width, height = image.size
     most = 2 * (Image.MAX_IMAGE_PIXELS or 2**60)  # where Image.open gives up, too: 179 million
@@ -187,6 +190,8 @@ def _kind(start: bytes) -> str:
         if re.match(signature, start, re.DOTALL):
             if kind == "Avif" and not importlib.util.find_spec("PIL.AvifImagePlugin"):
                 raise Unsupported("AVIF, which needs Pillow 11.3 or newer: update it")
+            if kind == "Heif" and not importlib.util.find_spec("pillow_heif"):
+                raise Unsupported("HEIC: python -m pip install pillow-heif, or save it as JPEG")
             return kind
     for signature, what in OTHERS.items():
         if re.match(signature, start, re.DOTALL):

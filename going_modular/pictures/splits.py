@@ -4,6 +4,7 @@ It knows contents, and hands folders and their names on as it finds them.
 """
 
 import hashlib
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def _list(root: Path, class_names: list[str], unused: list[tuple[Path, str]]) ->
         if not name and folders.is_image(path):
             loose.append(path)
         elif name and not folders.is_image(path):
-            unused.append((path, _not_read(path)))
+            unused.append((path, f"{path.suffix or 'no extension'}: not a type that is read"))
         elif name in labels:
             samples.append((path, labels[name]))
         elif name:
@@ -66,37 +67,51 @@ def _list(root: Path, class_names: list[str], unused: list[tuple[Path, str]]) ->
     return samples
 
 
-def _not_read(path: Path) -> str:
-    heic = path.suffix.lower() in (".heic", ".heif")
-    hint = ", save it as JPEG" if heic else ""
-    return f"{path.suffix or 'no extension'}: not a type that is read{hint}"
-
-
 def _check(path: Path) -> tuple[str, str]:
     """Return the hash of an image's file and "", or "" and why it cannot be read."""
     image, reason = try_load(path)
     return (hash_file(path) if image else ""), reason
 
 
+def group(samples: list[Sample], by: str) -> dict[Path, str]:
+    """Return the group of each file: its folder, or what a regular expression finds in its name."""
+    if by == "folder":
+        return {path: str(path.parent) for path, _ in samples}
+    try:
+        pattern = re.compile(by)
+    except re.error as error:
+        raise ValueError(f"groups={by!r} is no regular expression: {error}") from error
+    found = {path: pattern.search(path.name) for path, _ in samples}
+    for path, match in found.items():
+        if not match:
+            raise ValueError(
+                f"groups={by!r} finds no group in {printable(path)}: change the pattern or the name"
+            )
+    return {path: match[1 if pattern.groups else 0] for path, match in found.items()}
+
+
 def carve(
     samples: list[Sample],
     class_names: list[str],
-    hashes: dict[Path, str],
+    groups: dict[Path, str],
     fractions: dict[str, float],
     seed: int,
     root: Path,
 ) -> dict[str, list[Sample]]:
-    """Split samples into train and the splits of `fractions`, class by class, copies together."""
+    """Split samples into train and the splits of `fractions`, class by class.
+
+    Files of one group stay together: copies, where `groups` are the hashes of their contents.
+    """
     if min(fractions.values()) <= 0 or sum(fractions.values()) >= 1:
         raise ValueError(f"fractions must be above 0 and below 1 in all, not {fractions}")
-    split_of = {}  # hash -> split, over all classes: one image may be found in two
+    split_of = {}  # group -> split, over all classes: one may be found in two
     for label, name in enumerate(class_names):
-        distinct = {hashes[path] for path, label_ in samples if label_ == label}
+        distinct = {groups[path] for path, label_ in samples if label_ == label}
         if len(distinct) <= len(fractions):
             raise ValueError(
                 f"class {printable(name)!r} in {printable(root)} has {len(distinct)} different "
-                f"images, and at least {len(fractions) + 1} are needed, one for each of train, "
-                f"{' and '.join(fractions)}: add images ({TYPES}), or move the folder elsewhere"
+                f"images (or groups), and at least {len(fractions) + 1} are needed, one for each of "
+                f"train, {' and '.join(fractions)}: add images ({TYPES}), or move the folder elsewhere"
             )
         # A shuffle that depends on content and seed only: an image that is added, renamed or
         # listed in another order moves no other far.
@@ -109,7 +124,7 @@ def carve(
             free = free[number:]
         split_of |= dict.fromkeys(free, "train")
     return {
-        split: [(path, label) for path, label in samples if split_of[hashes[path]] == split]
+        split: [(path, label) for path, label in samples if split_of[groups[path]] == split]
         for split in ("train", *fractions)
     }
 
