@@ -110,8 +110,9 @@ def carve(
         if len(distinct) <= len(fractions):
             raise ValueError(
                 f"class {printable(name)!r} in {printable(root)} has {len(distinct)} different "
-                f"images (or groups), and at least {len(fractions) + 1} are needed, one for each of "
-                f"train, {' and '.join(fractions)}: add images ({TYPES}), or move the folder elsewhere"
+                f"images (or groups), and at least {len(fractions) + 1} are needed, one for each "
+                f"of train, {' and '.join(fractions)}: add images ({TYPES}), or move the folder "
+                "elsewhere"
             )
         # A shuffle that depends on content and seed only: an image that is added, renamed or
         # listed in another order moves no other far.
