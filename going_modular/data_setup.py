@@ -19,7 +19,7 @@ from torchvision.transforms._presets import ImageClassification  # what weights.
 
 from going_modular import utils
 from going_modular.models import weights as pretrained
-from going_modular.pictures import downloads, folders, splits
+from going_modular.pictures import downloads, folders, splits, tables
 from going_modular.pictures.dataset import ImageDataset
 from going_modular.pictures.image import load_image
 from going_modular.utils import printable
@@ -72,7 +72,7 @@ class ImageSplits:
         """Say in one line which class is rare in train, where one has under a third of another."""
         counts = Counter(self.train.targets).most_common()
         (most, many), (least, few) = counts[0], counts[-1]
-        if many < 3 * few:
+        if many <= 3 * few:
             return ""
         rare, common = (printable(self.class_names[label]) for label in (least, most))
         share = self.val.targets.count(most) / len(self.val)
@@ -98,6 +98,7 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 42,
     groups: str | None = None,
+    labels: str | Path | None = None,
 ) -> ImageSplits:
     """Read a data set by name or from a folder, as train, val and test.
 
@@ -112,15 +113,24 @@ def load(
     by the folder that an image lies in, any other text is a regular expression that finds the
     group's name in the file's name, as in "(patient[0-9]+)_". Fractions are then of groups.
 
+    `labels` is a table with a row for each image, where folders do not say the classes; see
+    `tables.read`.
+
     Warns about files that cannot be used, and about an image that is in two splits or classes.
     Raises FileNotFoundError or ValueError if there is nothing to learn from, and ConnectionError
     if a data set cannot be downloaded.
     """
     folder = find_folder(data)
-    given = folders.find_splits(folder)
-    roots = given or {"train": folder}
-    class_names = folders.find_class_names(roots["train"])
-    samples, hashes = splits.read(roots, class_names)
+    if labels:
+        class_names, listed, source = tables.read(labels, folder)
+        given, roots = {}, {"train": folder}
+        samples, hashes = splits.usable({"train": listed})
+    else:
+        given = folders.find_splits(folder)
+        roots = given or {"train": folder}
+        class_names = folders.find_class_names(roots["train"])
+        samples, hashes = splits.read(roots, class_names)
+        source = ""
     fractions = {"val": val_fraction, "test": test_fraction}
     missing = {name: fractions[name] for name in fractions if name not in given}
     if missing:
@@ -133,8 +143,16 @@ def load(
         class_names,
         **{name: ImageDataset(samples[name], class_names) for name in folders.SPLITS},
         source=str(data),
-        how=_describe(folder, given, missing, seed, hashes)
-        + (f"; groups by {groups} stay together" if groups and missing else ""),
+        how="; ".join(
+            filter(
+                None,
+                [
+                    source,
+                    _describe(folder, given, missing, seed, hashes),
+                    f"groups by {groups} stay together" if groups and missing else "",
+                ],
+            )
+        ),
         folder=folder,
     )
 

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> None:
     class_names = info["class_names"]
     if other and other[1]["class_names"] != class_names:
         raise ValueError(f"{options.compare} has other classes than {options.model}")
-    images, how = read(options.data, options.split, class_names, info["training"].get("groups"))
+    groups = info["training"].get("groups")
+    images, how = read(options.data, options.split, class_names, groups, options.labels)
     print(f"data       {printable(options.data)}: {how}, {len(images)} images")
     result = predict(model, info, images)
     print(report(result, class_names))
@@ -62,20 +63,25 @@ def run(options: argparse.Namespace) -> None:
 
 
 def read(
-    data: str, split: str, class_names: list[str], groups: str | None = None
+    data: str,
+    split: str,
+    class_names: list[str],
+    groups: str | None = None,
+    table: str | None = None,
 ) -> tuple[ImageDataset, str]:
     """Return the images of a split, labelled as the model's classes are, and say what they are.
 
     "all" takes every image of a folder of class folders, for images that no training has seen; the
     other splits are those that `data_setup.load` makes, and so the ones that training made.
     """
-    if split == "all":
+    if split == "all" and not table:
         folder = data_setup.find_folder(data)
         if folders.find_splits(folder):
             raise ValueError(f"{folder} holds splits: give --split test, val or train")
         return data_setup.load_split(folder, class_names, all_classes=False), "every image"
-    splits = data_setup.load(data, groups=groups)
-    images = getattr(splits, split)
+    splits = data_setup.load(data, groups=groups, labels=table)
+    parts = ("train", "val", "test") if split == "all" else (split,)
+    chosen = [sample for part in parts for sample in getattr(splits, part).samples]
     labels = {folders.normalized(name): label for label, name in enumerate(class_names)}
     unknown = [name for name in splits.class_names if name not in labels]
     if unknown:
@@ -83,7 +89,7 @@ def read(
             f"{data} has a class {printable(unknown[0])!r} that the model does not know: it names "
             f"{', '.join(map(printable, class_names))}"
         )
-    samples = [(path, labels[splits.class_names[label]]) for path, label in images.samples]
+    samples = [(path, labels[splits.class_names[label]]) for path, label in chosen]
     return ImageDataset(samples, class_names), f"split {split} ({splits.how})"
 
 
@@ -207,6 +213,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="test (the default), val and train are what training set aside; all takes every "
         "image, for a folder that training has not seen",
     )
+    add("--labels", metavar="FILE[:COLUMN]", help="a table with a row for each image")
     add("--compare", type=Path, metavar="MODEL", help="another model with the same classes")
     add("--out", type=Path, help="new folder for the confusion matrix, answers and worst mistakes")
     options = parser.parse_args(arguments)

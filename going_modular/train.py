@@ -91,6 +91,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="charts", help="a data set's name, or a folder of class folders")
     add(
+        "--labels",
+        metavar="FILE[:COLUMN]",
+        help="a table with a row for each image, where no class folders say what is on them",
+    )
+    add(
         "--groups",
         metavar="folder|PATTERN",
         help="images of one folder, or with one match of this pattern in their names, go into one "
@@ -224,7 +229,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
 
     data_setup.create_transform(options.model)  # says at once where there is no such model
     with processes.first_on_this_machine():  # what is downloaded is downloaded once
-        splits = data_setup.load(options.data, groups=options.groups)
+        splits = data_setup.load(options.data, groups=options.groups, labels=options.labels)
         print(splits.summary())
         model = _create_model(options, strategy, len(splits.class_names))
     content = records.splits_by_content(

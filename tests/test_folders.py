@@ -432,3 +432,54 @@ def test_groups_that_cannot_be_are_refused(tmp_path, groups, message):
     write_patients(tmp_path)
     with pytest.raises(ValueError, match=message):
         data_setup.load(tmp_path, groups=groups)
+
+
+# --- labels in a table ---------------------------------------------------------------------------
+
+
+def write_competition(folder, text=None, suffix=".jpg"):
+    """Make images/ and labels.csv as competitions do: ids without extension, classes, a note."""
+    (folder / "images").mkdir()
+    rows = ["id,breed,note"]
+    for number in range(12):
+        colour = (number * 20, 255 * (number % 2), 0)
+        Image.new("RGB", (20, 20), colour).save(folder / "images" / f"x{number}.png")
+        rows.append(f"x{number}{suffix if suffix != '.jpg' else ''},{'ab'[number % 2]},n{number}")
+    (folder / "labels.csv").write_text(text or "\n".join(rows))
+    return folder / "labels.csv"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_labels_come_from_a_table(tmp_path, suffix):
+    table = write_competition(tmp_path, suffix=suffix)
+    splits = data_setup.load(tmp_path, labels=table)
+    assert splits.class_names == ["a", "b"]
+    for split in three(splits):
+        assert len(split) and all(int(path.stem[1:]) % 2 == label for path, label in split.samples)
+    assert sum(map(len, three(splits))) == 12
+    assert "classes from column 'breed' of labels.csv, images from column 'id'" in splits.how
+    again = data_setup.load(tmp_path / "images", labels=f"{table}:breed")  # the folder inside, too
+    assert [s.targets for s in three(again)] == [s.targets for s in three(splits)]
+
+
+def test_a_table_of_another_dialect_is_read(tmp_path):
+    rows = "\ufeffclass;file\n" + "\n".join(f"{'ab'[n % 2]};images/x{n}.png" for n in range(12))
+    table = write_competition(tmp_path, rows)
+    assert sum(map(len, three(data_setup.load(tmp_path, labels=table)))) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        ("id,a,b\nx1,p,q\nx2,r,q\nx3,p,q\nx4,r,s", "", "which column .* It has a, b: say it after"),
+        ("id,breed\nx1,a\nx2,b", ":race", "has no column 'race', but id, breed"),
+        ("id,breed\ny1,a\ny2,b", "", "names no image below"),
+        ("id,breed\nx1,a\nx2,b\nx77,a\nx3,b", "", "1 rows without one image .* 'x77'"),
+        ("id\nx1\nx2", "", "is no table with a header"),
+        ("id,breed\nx1,a\nx2,a\nx3,a\nx4,a", ":breed", "fewer than two classes"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused_with_its_columns(tmp_path, text, column, message):
+    table = write_competition(tmp_path, text)
+    with pytest.raises(ValueError, match=message):
+        data_setup.load(tmp_path, labels=f"{table}{column}")

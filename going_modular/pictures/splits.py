@@ -28,18 +28,25 @@ def read(
     """
     unused = []
     listed = {split: _list(root, class_names, unused) for split, root in roots.items()}
+    return usable(listed, unused)
+
+
+def usable(
+    listed: dict[str, list[Sample]], unused: Sequence[tuple[Path, str]] = ()
+) -> tuple[dict[str, list[Sample]], dict[Path, str]]:
+    """Return what `read` does, for samples that are known by their names."""
     paths = [path for samples in listed.values() for path, _ in samples]
     checked = dict(zip(paths, map_files(_check, paths, "Checking images"), strict=True))
-    unused += [(path, reason) for path, (_, reason) in checked.items() if reason]
+    unused = [*unused, *((path, reason) for path, (_, reason) in checked.items() if reason)]
     hashes = {path: digest for path, (digest, reason) in checked.items() if not reason}
     if unused:
         left_out = first([f"{path} ({reason})" for path, reason in unused])
-        warnings.warn(f"files left out ({len(unused)}): {left_out}", stacklevel=3)
-    usable = {
+        warnings.warn(f"files left out ({len(unused)}): {left_out}", stacklevel=4)
+    found = {
         split: [sample for sample in samples if sample[0] in hashes]
         for split, samples in listed.items()
     }
-    return usable, hashes
+    return found, hashes
 
 
 def _list(root: Path, class_names: list[str], unused: list[tuple[Path, str]]) -> list[Sample]:
