@@ -298,12 +298,13 @@ CURVES = [
 
 
 def plot_curves(history: Mapping[str, Sequence[float]]) -> None:
-    """Draw loss, accuracy and, where the history has it, the learning rate over the epochs.
+    """Draw loss, accuracy and, where it changes, the learning rate over the epochs.
 
     Keys: train_loss and train_acc, the same of "val" or "test" or both, and "lr".
     """
     rates = history.get("lr", ())
-    columns = 3 if len(rates) else 2
+    rate_changes = len(set(rates)) > 1
+    columns = 3 if rate_changes else 2
     _, axes = plt.subplots(1, columns, figsize=(3.7 * columns, 3), layout="constrained")
     for axis, quantity, title in zip(axes, ("loss", "acc"), ("Loss", "Accuracy"), strict=False):
         for split, name, style, color in CURVES:
@@ -312,7 +313,7 @@ def plot_curves(history: Mapping[str, Sequence[float]]) -> None:
                 axis.plot(range(1, len(values) + 1), values, style, color=color, label=name)
         axis.set_title(title)
         axis.legend()
-    if len(rates):
+    if rate_changes:
         axes[2].plot(range(1, len(rates) + 1), rates, "o-", color=GREEN)
         axes[2].set_title("Learning rate (largest)")
     for axis in axes:
