@@ -40,6 +40,11 @@ WRONG = {
             "1000 logits",
         ),
         (
+            'model = model_builder.create_model("efficientnet_lite0", 12, weights=None)\n'
+            "model = model_builder.freeze(model).eval()",
+            "pretrained weights",
+        ),
+        (
             'model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12)).eval()\n'
             "model = None",
             "stops with",
@@ -68,7 +73,7 @@ WRONG = {
             "    correct += int((model(inputs).argmax(dim=1) == labels).sum())\n"
             "    examples += len(labels)\n"
             "return correct / examples",
-            "dropout is on",
+            "dropout on",
         ),
         (
             "model.eval()\n"
@@ -84,6 +89,12 @@ WRONG = {
             "    correct += int((model(inputs).argmax(dim=1) == labels).sum())\n"
             "return correct",
             "not a count",
+        ),
+        (
+            "said = torch.cat([inputs.argmax(dim=1) for inputs, _ in dataloader])\n"
+            "truth = torch.cat([labels for _, labels in dataloader])\n"
+            "return (said == truth).float().mean()",
+            "6 of 9 answers are right",
         ),
     ],
     3: [
@@ -137,19 +148,24 @@ WRONG = {
             "return torch.cat([order[labels[order] == c][:number] for c in labels.unique()])",
             "does not depend on `number`",
         ),
+        (
+            "where = [torch.where(labels == label)[0] for label in labels.unique()]\n"
+            "return torch.cat([rows[seed : seed + number] for rows in where])",
+            "row of neighbours",
+        ),
     ],
     5: [
         (
             CURVE.replace("head(val_features)", "head(train_features[chosen])").replace(
                 "val_labels", "train_labels[chosen]"
             ),
-            "Measure on other pictures",
+            "Measure on other images",
         ),
         (
             CURVE.replace(
                 "wilson_interval(correct, total)", "wilson_interval(correct, 120 * number)"
             ),
-            "the pictures that you measure on",
+            "the images that you measure on",
         ),
         (
             CURVE.replace(
@@ -169,6 +185,16 @@ WRONG = {
         (
             CURVE.replace("low, correct / total, high", "correct / total, low, high"),
             "is the order right",
+        ),
+        (
+            CURVE.replace(
+                "low, correct / total, high", "100 * low, 100 * correct / total, 100 * high"
+            ),
+            "not counts or percentages",
+        ),
+        (
+            CURVE.replace("[chosen]", "[: 12 * number]"),
+            "its own positions",
         ),
         (CURVE.replace("curve = {}", "curve = {}\ndel positions[20]"), "1, 5 and 20 are wanted"),
     ],

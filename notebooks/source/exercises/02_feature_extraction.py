@@ -26,17 +26,17 @@ device = utils.pick_device()
 print(f"device: {device}")
 
 # %% [markdown]
-# All exercises use a few charts at 64 pixels: 20 training and 10 validation pictures of each kind,
-# and what a frozen trunk makes of them.
+# All exercises use a few charts at 64 pixels: 20 training and 10 validation images of each kind, and
+# what a frozen trunk makes of them.
 
 # %%
 splits = data_setup.load("charts")
 transform = data_setup.create_transform("efficientnet_lite0", size=64)
-pictures = splits.train.few(20)
-train_dataloader = data_setup.create_dataloader(pictures, transform, shuffle=True, seed=0)
+twenty = splits.train.few(20)
+train_dataloader = data_setup.create_dataloader(twenty, transform, shuffle=True, seed=0)
 images, labels = next(iter(train_dataloader))
 network = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12))
-in_order = data_setup.create_dataloader(pictures, transform)
+in_order = data_setup.create_dataloader(twenty, transform)
 train_features, train_labels = engine.extract_features(network, in_order, device).tensors
 val_dataloader = data_setup.create_dataloader(splits.val.few(10), transform)
 val_features, val_labels = engine.extract_features(network, val_dataloader, device).tensors
@@ -56,6 +56,7 @@ print("a batch:", tuple(images.shape), "training features:", tuple(train_feature
 # on the mode. A new model is in training mode.
 # </details>
 
+
 # %%
 def train_one_batch(model):
     """Do with one batch what a usual loop does."""
@@ -66,6 +67,7 @@ def train_one_batch(model):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+
 
 # %%
 # solution
@@ -87,6 +89,10 @@ with marks.exercise(1, model=model):
     )
     assert model_builder.count_parameters(head)[0] > 0, "the head is frozen, too: nothing can learn"
     before = marks.fingerprint(trunk), marks.fingerprint(head)
+    assert before[0] == marks.fingerprint(network.features), (
+        "the trunk does not hold its pretrained weights, or no longer: create the model again, and "
+        "not with `weights=None`"
+    )
     train_one_batch(model)
     assert marks.fingerprint(trunk) == before[0], (
         "no parameter of the trunk has moved, but its buffers have: in which mode does BatchNorm "
@@ -98,14 +104,15 @@ with marks.exercise(1, model=model):
 # ## Exercise 2 · Count right answers
 #
 # Write `accuracy`: the share of all examples whose largest logit is that of their label. The last
-# batch is often smaller than the others. The function must also be right for a model that somebody
-# has left in training mode. Model and examples are on the CPU.
+# batch is often smaller than the others. The function must also be right when somebody has left the
+# model in training mode. Model and examples are on the CPU.
 #
 # <details><summary>Hint</summary>
 #
 # Keep two sums: right answers, and examples. Divide once, at the end. Which call switches dropout
 # off?
 # </details>
+
 
 # %%
 def accuracy(model, dataloader):
@@ -122,23 +129,26 @@ def accuracy(model, dataloader):
     # raise NotImplementedError
     # end of solution
 
+
 # %%
 with marks.exercise(2, accuracy=accuracy):
     answers = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     truth = torch.tensor([0, 1, 2, 0, 0, 0, 1, 1, 2])  # 4 of 4, 1 of 4 and 1 of 1 are right
-    dataloader = DataLoader(TensorDataset(torch.eye(3)[answers], truth), batch_size=4)
-    same = nn.Linear(3, 3)
-    same.load_state_dict({"weight": torch.eye(3), "bias": torch.zeros(3)})
-    share = float(accuracy(same, dataloader))
+    dataloader = DataLoader(TensorDataset(torch.eye(3)[answers - 1], truth), batch_size=4)
+    next_one = nn.Linear(3, 3)  # names the class after the one that its input marks
+    next_one.load_state_dict(
+        {"weight": torch.eye(3).roll(1, dims=0), "bias": torch.full((3,), -2.0)}
+    )
+    share = float(accuracy(next_one, dataloader))
     assert share <= 1, f"{share:g} is not in [0, 1]: give a share, not a count or a percentage"
     assert abs(share - 0.75) > 1e-6, (
         "0.75 is the mean over three batches; the last holds one example and counts as much as four"
     )
     assert abs(share - 6 / 12) > 1e-6, "you divide by 12, but the last batch is not full"
     assert abs(share - 6 / 9) < 1e-6, f"6 of 9 answers are right, and you say {share:.3f}"
-    share = accuracy(nn.Sequential(nn.Dropout(0.99), same).train(), dataloader)
+    share = accuracy(nn.Sequential(nn.Dropout(0.99), next_one).train(), dataloader)
     assert abs(share - 6 / 9) < 1e-6, (
-        f"with a model in training mode you say {share:.3f}, since dropout is on: set the mode "
+        f"with a model in training mode you say {share:.3f}, with dropout on: set the mode "
         "inside the function"
     )
 
@@ -146,18 +156,19 @@ with marks.exercise(2, accuracy=accuracy):
 # ## Exercise 3 · Do the frozen work once
 #
 # The engine does this with one call. Do it by hand: write `features_of`, which runs the trunk once
-# over all pictures, and returns what the head takes in, a tensor (N, 1280), and the labels, (N,).
-# Row *i* of both belongs to the same picture. The model is frozen, but in training mode.
+# over all images, and returns what the head takes in, a tensor (N, 1280), and the labels, (N,).
+# Row *i* of both belongs to the same image. The model is frozen, but in training mode.
 #
 # <details><summary>Hint</summary>
 #
 # In this network, `model.avgpool(model.features(images))` is (N, 1280, 1, 1). Collect the batches
 # of features and of labels in the *same* loop: with `shuffle=True`, a second loop has another
-# order. No gradient is needed: `torch.inference_mode()` saves its price.
+# order. No gradient is needed: `torch.inference_mode()` saves the work for it.
 # </details>
 
 # %%
 model = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12)).to(device)
+
 
 # %%
 def features_of(model, dataloader):
@@ -175,6 +186,7 @@ def features_of(model, dataloader):
     # raise NotImplementedError
     # end of solution
 
+
 # %%
 with marks.exercise(3, features_of=features_of):
     few = data_setup.create_dataloader(splits.train.few(3), transform, shuffle=True)
@@ -186,21 +198,21 @@ with marks.exercise(3, features_of=features_of):
     assert marks.fingerprint(model.features) == before, (
         "the pass has moved BatchNorm's buffers: which mode does the trunk need?"
     )
-    assert sum(seen) <= 36, f"the trunk saw {sum(seen)} pictures, but there are 36: once is enough"
+    assert sum(seen) <= 36, f"the trunk saw {sum(seen)} images, but there are 36: once is enough"
     wanted, wanted_labels = engine.extract_features(model, few, device, dtype=torch.float32).tensors
     distance, nearest = torch.cdist(features.float(), wanted).min(dim=1)
     assert distance.mean() < wanted.norm(dim=1).mean() / 5, "this is not what the head takes in"
     assert torch.equal(feature_labels, wanted_labels[nearest]), (
-        "features and labels do not belong together: two loops over shuffled pictures?"
+        "features and labels do not belong together: two loops over shuffled images?"
     )
 
 # %% [markdown]
 # ## Exercise 4 · Choose a few of each class
 #
-# For a curve over the number of labels, we train on 1, 2, 5, ... pictures of each class. Write
+# For a curve over the number of labels, we train on 1, 2, 5, ... images of each class. Write
 # `some_of_each`: it returns positions in `labels`, `number` for each class, chosen at random. The
-# same `seed` gives the same choice, and a smaller choice is a part of a larger one with the same
-# seed. Then a step on the curve adds pictures and changes nothing else.
+# same `seed` gives the same choice, and a smaller choice is part of a larger one with the same seed.
+# Then each step along the curve adds images and changes nothing else.
 #
 # <details><summary>Hint</summary>
 #
@@ -208,15 +220,17 @@ with marks.exercise(3, features_of=features_of):
 # first `number` of each class, in that order. `labels.unique()` lists the classes.
 # </details>
 
+
 # %%
 def some_of_each(labels, number, seed):
-    """Return positions in `labels`, (N,): `number` of each class, by chance."""
+    """Return positions in `labels`, (N,): `number` of each class, at random."""
     # solution
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     return torch.cat([order[labels[order] == label][:number] for label in labels.unique()])
     # student
     # raise NotImplementedError
     # end of solution
+
 
 # %%
 with marks.exercise(4, some_of_each=some_of_each):
@@ -226,21 +240,26 @@ with marks.exercise(4, some_of_each=some_of_each):
         choice[number, seed] = torch.as_tensor(some_of_each(many, number, seed)).tolist()
     counts = many[choice[6, 0]].bincount(minlength=3).tolist()
     assert counts == [6] * 3, f"of the three classes you took {counts}: 6 of each are wanted"
-    assert len(set(choice[6, 0])) == 18, "some pictures are chosen twice"
+    assert len(set(choice[6, 0])) == 18, "some images are chosen twice"
     assert set(choice[6, 0]) != set(choice[6, 1]), (
         "two seeds give the same choice: the first ones are not a random choice"
+    )
+    rows = torch.where(many == 0)[0].tolist()  # where the choice falls among those of one class
+    places = [sorted(rows.index(i) for i in choice[6, seed] if many[i] == 0) for seed in (0, 1)]
+    assert not all(last - first == 5 for first, *_, last in places), (
+        "the choice is a row of neighbours, so it is not random: shuffle first"
     )
     again = torch.as_tensor(some_of_each(many, 6, 0)).tolist()
     assert choice[6, 0] == again, "the same seed gives another choice the second time: use it"
     assert set(choice[3, 0]) <= set(choice[6, 0]), (
-        "with the same seed, the choice of 3 is not a part of the choice of 6: shuffle in a way "
+        "with the same seed, the choice of 3 is not part of the choice of 6: shuffle in a way "
         "that does not depend on `number`"
     )
 
 # %% [markdown]
 # ## Exercise 5 · Draw an honest curve
 #
-# How accurate is a probe with 1, 5 and 20 pictures of each class? `train_features`, `train_labels`,
+# How accurate is a probe with 1, 5 and 20 images of each class? `train_features`, `train_labels`,
 # `val_features` and `val_labels` are there already; below are the positions to train on, and a
 # function that trains a head. Fill `curve`, a dictionary: for each of the three numbers a tuple
 # `(low, accuracy, high)`, measured on the validation features, with Wilson's 95 % interval.
@@ -248,19 +267,19 @@ with marks.exercise(4, some_of_each=some_of_each):
 # <details><summary>Hint</summary>
 #
 # `head(val_features).argmax(dim=1)` are the answers. Count the right ones: the count and the number
-# of validation pictures are all that `evaluation.wilson_interval` needs.
+# of validation images are all that `evaluation.wilson_interval` needs.
 # </details>
 
 # %%
 samples = {number: splits.train.few(number).samples for number in (1, 5, 20)}
 positions = {
-    number: [pictures.samples.index(sample) for sample in chosen]
+    number: [twenty.samples.index(sample) for sample in chosen]
     for number, chosen in samples.items()
 }
 
 
 def train_head(features, labels):
-    """Train a linear layer for 60 steps on all of its pictures."""
+    """Train a linear layer for 60 steps, each on all the images that it is given."""
     torch.manual_seed(0)
     head = nn.Linear(1280, 12)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
@@ -269,6 +288,7 @@ def train_head(features, labels):
         nn.functional.cross_entropy(head(features), labels).backward()
         optimizer.step()
     return head.requires_grad_(False)
+
 
 # %%
 # solution
@@ -287,20 +307,24 @@ for number, chosen in positions.items():
 with marks.exercise(5, curve=curve):
     assert set(curve) == {1, 5, 20}, f"the curve has {sorted(curve)}: 1, 5 and 20 are wanted"
     for number, (low, share, high) in curve.items():
+        assert max(low, share, high) <= 1, "give shares in [0, 1], not counts or percentages"
         assert low <= share <= high, (
             f"({low:.2f}, {share:.2f}, {high:.2f}) should be (low, accuracy, high): is the order "
-            "right, and is the interval for the pictures that you measure on?"
+            "right, and is the interval for the images that you measure on?"
         )
-        assert share < 1, f"all right with {number} of each class? Measure on other pictures"
+        assert share < 1, f"all right with {number} of each class? Measure on other images"
         correct = round(share * len(val_labels))
         assert abs(correct / len(val_labels) - share) < 1e-6, (
-            f"{share:.4f} is no share of {len(val_labels)} validation pictures"
+            f"{share:.4f} is no share of {len(val_labels)} validation images"
         )
         wanted = evaluation.wilson_interval(correct, len(val_labels))
         assert abs(low - wanted[0]) + abs(high - wanted[1]) < 0.004, (
             f"[{low:.3f}, {high:.3f}] is not Wilson's interval of {correct} right answers of "
-            f"{len(val_labels)} pictures: what counts is the pictures that you measure on"
+            f"{len(val_labels)} images: what counts is the images that you measure on"
         )
-    assert curve[1][1] < curve[5][1] < curve[20][1], (
-        "more labels bring nothing? Each head learns from its own positions, and only those"
-    )
+        head = train_head(train_features[positions[number]], train_labels[positions[number]])
+        wanted = float((head(val_features).argmax(dim=1) == val_labels).float().mean())
+        assert abs(share - wanted) < 0.02, (
+            f"with {number} of each class, a head gets {wanted:.3f}, and you have {share:.3f}: each "
+            "head learns from its own positions, and only those"
+        )
