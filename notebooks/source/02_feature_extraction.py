@@ -597,8 +597,8 @@ assert min(insects)[0] > 0.88 * min(insects)[1]
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # More than nine in ten, and the head is all that was trained. But ask of such a result what it
-# shows: ants and bees are among the 1,000 classes of ImageNet, so the trunk had learned to tell them
-# apart before. Notebook 05 compares all strategies on both kinds of images.
+# shows: ant and bee are among the 1,000 classes of ImageNet (notebook 01 looks them up), so this is
+# no new task for the trunk. Notebook 05 compares all strategies on both kinds of images.
 #
 # ## Recap
 #
