@@ -10,10 +10,15 @@ COMPARE = """\
 only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
 return only_a, only_b, binomtest(only_a, only_a + only_b).pvalue
 """
-TEMPERATURE = """\
-values = torch.logspace(-1, 1, 401)
-losses = [nn.functional.cross_entropy(logits / value, labels) for value in values]
-return values[torch.stack(losses).argmin()].item()
+CHOOSE = """\
+shares = {name: runs.float().mean(dim=0) for name, runs in rights.items()}
+best = max(shares, key=lambda name: shares[name].mean())
+tied = []
+for name in shares:
+    low, high = evaluation.bootstrap_difference(shares[best], shares[name])
+    if low <= 0:
+        tied.append(name)
+return min(tied, key=lambda name: seconds[name])
 """
 THRESHOLD = """\
 result = val["20 of each"]
@@ -62,10 +67,15 @@ WRONG = {
         ),
         (
             "right = matrix.diagonal()\nreturn right / matrix.sum(), right / matrix.sum(dim=0)",
-            "class 0 has 8 + 2 + 0 pictures",
+            "class 0 has 8 + 2 + 0 images",
         ),
         (
             "return matrix.diagonal().sum() / matrix.sum(), matrix.diagonal() / matrix.sum(dim=0)",
+            "a value per class",
+        ),
+        (
+            "right = matrix[range(3), range(3)]\n"
+            "return right / matrix.sum(dim=1), right / matrix.sum(dim=0)",
             "stops",
         ),
     ],
@@ -89,29 +99,55 @@ WRONG = {
         ),
         ("return COUNTS", "stops with NameError"),
         (COMPARE.replace("return only_a, only_b", "return only_b, only_a"), "you say 2, 9"),
+        (
+            "only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())\n"
+            'side = binomtest(only_a, only_a + only_b, alternative="greater").pvalue\n'
+            "return only_a, only_b, 2 * side",
+            "with A and B swapped",
+        ),
     ],
     4: [
-        (TEMPERATURE.replace("logits / value", "logits * value"), "the inverse"),
-        (TEMPERATURE.replace("-1, 1, 401", "-0.5, 0.5, 401"), "from 0.1 to 10"),
-        (TEMPERATURE.replace("logspace(-1, 1, 401)", "linspace(0.1, 10, 12)"), "in fine steps"),
+        ("return max(rights, key=lambda name: rights[name].float().mean())", "not 'partial'"),
+        ("return min(seconds, key=seconds.get)", "you choose 'probe'"),
+        (CHOOSE.replace("low <= 0", "high >= 0"), "you choose 'probe'"),
+        (CHOOSE.replace("runs.float().mean(dim=0)", "runs[0].float()"), "use all seeds"),
+        (CHOOSE.replace("runs.float().mean(dim=0)", "runs.flatten()").replace(
+            "shares[name].mean()", "shares[name].float().mean()"
+        ), "not 1,800"),
         (
-            "values = torch.logspace(-1, 1, 401)\n"
-            "gaps = []\n"
-            "right = (logits.argmax(dim=1) == labels).float().mean()\n"
-            "for value in values:\n"
-            "    gaps.append(((logits / value).softmax(dim=1).max(dim=1).values).mean() - right)\n"
-            "return values[torch.stack(gaps).argmin()].item()",
-            "the smallest cross-entropy",
+            # Do the two models' own intervals overlap?
+            "wilson = evaluation.wilson_interval\n"
+            "means = {name: runs.float().mean().item() for name, runs in rights.items()}\n"
+            "ends = {name: wilson(round(360 * mean), 360) for name, mean in means.items()}\n"
+            "best = max(means, key=means.get)\n"
+            "tied = [name for name in ends if ends[name][1] >= ends[best][0]]\n"
+            "return min(tied, key=seconds.get)",
+            "own intervals overlap",
         ),
         (
-            "values = torch.logspace(-1, 1, 401)\n"
-            "right = [((logits / t).argmax(dim=1) == labels).float().mean() for t in values]\n"
-            "return values[torch.stack(right).argmax()].item()",
-            "the smallest cross-entropy",
+            # What is within two points of the best is as good.
+            "means = {name: runs.float().mean().item() for name, runs in rights.items()}\n"
+            "tied = [name for name in means if means[name] > max(means.values()) - 0.02]\n"
+            "return min(tied, key=seconds.get)",
+            "paired, that is clear",
         ),
+        (
+            # The cheapest of all but the best.
+            "best = max(rights, key=lambda name: rights[name].float().mean())\n"
+            "return min((name for name in rights if name != best), key=seconds.get)",
+            "you choose 'probe'",
+        ),
+        (
+            # McNemar, of seed 0 alone.
+            "best = max(rights, key=lambda name: rights[name].float().mean())\n"
+            "tied = [n for n in rights if evaluation.mcnemar(rights[best][0], rights[n][0]) > 0.05]\n"
+            "return min(tied, key=seconds.get)",
+            "use all seeds",
+        ),
+        (CHOOSE.replace("min(tied", "max(tied"), "you choose 'full', not 'partial'"),
     ],
     5: [
-        (THRESHOLD.replace('val["20', 'test["20'), "chosen on the test pictures"),
+        (THRESHOLD.replace('val["20', 'test["20'), "chosen on the test images"),
         ("threshold = 0.9", "more could be"),
         ("threshold = 0.0", "too few"),
         (
@@ -146,16 +182,13 @@ RIGHT = {
         ),
     ],
     4: [
-        "return evaluation.fit_temperature(logits, labels)",
-        "inverse = torch.ones((), requires_grad=True)\n"
-        "optimizer = torch.optim.LBFGS([inverse], max_iter=100, line_search_fn='strong_wolfe')\n"
-        "def closure():\n"
-        "    optimizer.zero_grad()\n"
-        "    loss = nn.functional.cross_entropy(logits * inverse, labels)\n"
-        "    loss.backward()\n"
-        "    return loss\n"
-        "optimizer.step(closure)\n"
-        "return 1 / inverse.item()",
+        CHOOSE,
+        "cheap_first = sorted(rights, key=seconds.get)\n"
+        "shares = {name: rights[name].double().mean(0) for name in rights}\n"
+        "best = max(cheap_first, key=lambda name: shares[name].mean())\n"
+        "for name in cheap_first:\n"
+        "    if not evaluation.bootstrap_difference(shares[best], shares[name])[0] > 0:\n"
+        "        return name",
     ],
     5: [
         'result = val["20 of each"]\n'
