@@ -111,9 +111,12 @@ WRONG = {
         ("return min(seconds, key=seconds.get)", "you choose 'probe'"),
         (CHOOSE.replace("low <= 0", "high >= 0"), "you choose 'probe'"),
         (CHOOSE.replace("runs.float().mean(dim=0)", "runs[0].float()"), "use all seeds"),
-        (CHOOSE.replace("runs.float().mean(dim=0)", "runs.flatten()").replace(
-            "shares[name].mean()", "shares[name].float().mean()"
-        ), "not 1,800"),
+        (
+            CHOOSE.replace("runs.float().mean(dim=0)", "runs.flatten()").replace(
+                "shares[name].mean()", "shares[name].float().mean()"
+            ),
+            "not 1,800",
+        ),
         (
             # Do the two models' own intervals overlap?
             "wilson = evaluation.wilson_interval\n"
@@ -140,7 +143,8 @@ WRONG = {
         (
             # McNemar, of seed 0 alone.
             "best = max(rights, key=lambda name: rights[name].float().mean())\n"
-            "tied = [n for n in rights if evaluation.mcnemar(rights[best][0], rights[n][0]) > 0.05]\n"
+            "p = {n: evaluation.mcnemar(rights[best][0], rights[n][0]) for n in rights}\n"
+            "tied = [name for name in rights if p[name] > 0.05]\n"
             "return min(tied, key=seconds.get)",
             "use all seeds",
         ),
