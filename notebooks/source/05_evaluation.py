@@ -250,11 +250,12 @@ axes[0].set(ylabel="Validation accuracy", xlim=(2e-6, 2e-1));
 for name, table, rungs in [("charts", charts_table, charts), ("ants and bees", photos_table, photos)]:
     for rung in ("partial", "full"):
         rates, rate = by_rate(table, rung), best_rate(table, rung)
+        edge = " (edge of the grid)" if rate in (min(rates), max(rates)) else ""
         print(f"{name:<13}  {rung:<7} at its best rate {rate:g} - probe at its usual rate  "
-              f"{difference(rates[rate], rungs['probe'])}")
+              f"{difference(rates[rate], rungs['probe'])}{edge}")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# On charts the trunk's rate matters: up to 5e-4, faster is better. On ants and bees no rate lifts
+# On charts the trunk's rate matters: from 5e-5 to 5e-4, each step up gains. On ants and bees no rate lifts
 # the mean of partial or full above the probe's.
 #
 # The comparison even favours fine-tuning: its rate was picked on the very images on which the two
@@ -310,7 +311,8 @@ def gain(runs, rungs):
 
 for rung in [rung for rung in ("partial", "full") if rung in charts]:
     rates, best = by_rate(charts_table, rung), best_rate(charts_table, rung)
-    assert min(rates) < best < max(rates)  # the grid does not end at the edge
+    means = [right(rates[rate]).mean() for rate in (5e-5, 1.6e-4, 5e-4)]
+    assert means == sorted(means)
     assert gain(charts[rung], charts)[0] > 0.01 and gain(rates[best], charts)[0] > 0.01
 for rung in [rung for rung in ("partial", "full") if rung in photos]:
     tuned = by_rate(photos_table, rung)[best_rate(photos_table, rung)]
