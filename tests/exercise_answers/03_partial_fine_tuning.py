@@ -46,6 +46,12 @@ WRONG = {
             "model.features[-2:].requires_grad_(True)\n" + GROUPS + ADAMW,
             "head has 15,360 frozen weights",
         ),
+        (
+            CREATE.replace("12)", "12, weights=None)") + LAST_TWO + GROUPS + ADAMW,
+            "is the model pretrained",
+        ),
+        (CREATE.replace("12)", "1000)") + LAST_TWO + GROUPS + ADAMW, "the head names 1000 classes"),
+        (CREATE + LAST_TWO + GROUPS + ADAMW.replace("AdamW", "SGD"), "SGD is not AdamW"),
     ],
     2: [
         ("return remains ** (1 / steps)", "the share that moves"),
@@ -62,7 +68,7 @@ WRONG = {
             "if training - validation > 0.1:\n"
             '    return "overfitting"\n'
             'return "statistics lag" if own_statistics - validation > 0.1 else "healthy"',
-            "it knows the validation pictures",
+            "many more validation images right",
         ),
         (
             "if validation < 0.5:\n"
@@ -70,7 +76,7 @@ WRONG = {
             "if own_statistics - validation > 0.1:\n"
             '    return "statistics lag"\n'
             'return "overfitting" if training - validation > 0.1 else "healthy"',
-            "it knows the validation pictures",
+            "many more validation images right",
         ),
         (
             "if training < 0.5:\n"
@@ -82,16 +88,47 @@ WRONG = {
             "if own_statistics - validation > 0.1:\n"
             '    return "statistics lag"\n'
             'return "overfitting" if training - validation > 0.1 else "healthy"',
-            "does not know its training pictures",
+            "less than half of its training images",
         ),
         (
             "if training < 0.5:\n"
             '    return "rate too large"\n'
             'return "statistics lag" if training - validation > 0.1 else "healthy"',
-            "BatchNorm's stored statistics do no harm",
+            "BatchNorm's stored statistics do little harm",
+        ),
+        (
+            "if training < 0.2:\n"
+            '    return "rate too large"\n'
+            "if own_statistics - validation > 0.1:\n"
+            '    return "statistics lag"\n'
+            'return "overfitting" if training - validation > 0.1 else "healthy"',
+            "less than half of its training images",
+        ),
+        (
+            "if training < 0.5:\n"
+            '    return "rate too large"\n'
+            "if own_statistics - validation > 0.05:\n"
+            '    return "statistics lag"\n'
+            'return "overfitting" if training - validation > 0.05 else "healthy"',
+            "stored statistics do little harm",
+        ),
+        (
+            "if training < 0.5:\n"
+            '    return "rate too large"\n'
+            "if own_statistics - validation > 0.3:\n"
+            '    return "statistics lag"\n'
+            'return "overfitting" if training - validation > 0.1 else "healthy"',
+            "many more validation images right",
         ),
     ],
     4: [
+        (
+            "found = [n for n, _ in model.named_parameters() if n.startswith(tuple(names))]\n"
+            "if not found:\n"
+            "    raise ValueError(names)\n"
+            + BY_NAME.replace("    if not found:\n        raise ValueError(name)\n", ""),
+            "no error says so",
+        ),
         (BY_NAME.replace('name + "."', "name"), "features.10."),
         (BY_NAME.replace("model.requires_grad_(False)\n", ""), "is trainable"),
         (
@@ -134,6 +171,11 @@ WRONG = {
             ),
             "keeps these in eval mode",
         ),
+        (
+            "norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}\n"
+            "return [n for n, m in norms.items() if m.weight.requires_grad]",
+            "compare its running mean before and after",
+        ),
     ],
 }
 
@@ -163,6 +205,9 @@ RIGHT = {
     ],
     5: [
         "norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}\n"
-        "return [n for n, m in norms.items() if m.weight.requires_grad]",
+        "before = {n: m.running_mean.clone() for n, m in norms.items()}\n"
+        "optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)\n"
+        "engine.train_step(model, dataloader, nn.CrossEntropyLoss(), optimizer, device)\n"
+        "return [n for n, m in norms.items() if not torch.equal(m.running_mean, before[n])]",
     ],
 }
