@@ -65,7 +65,7 @@ WRONG = {
             "from torchvision.transforms import v2\n"
             "steps = [v2.Resize(146), v2.CenterCrop(128), v2.PILToTensor()]\n"
             "prepare = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)])",
-            "of resnet18",
+            "cropped and normalised",
         ),
         (
             'size = checkpoint["transform"].crop_size[0]\n'
@@ -86,7 +86,7 @@ WRONG = {
             "steps = [v2.Resize((preset.crop_size[0],) * 2), v2.PILToTensor()]  # squashed\n"
             "steps += [v2.ToDtype(torch.float32, scale=True)]\n"
             "prepare = v2.Compose([*steps, v2.Normalize(preset.mean, preset.std)])",
-            "resized and cropped",
+            "resized, cropped",
         ),
         (
             'prepare = lambda image: checkpoint["transform"](image).flip(0)  # BGR',

@@ -180,8 +180,8 @@ with marks.exercise(3, logits_of=logits_of):
         )
         logits_of(spy, {"transform": transform}, colored)
         assert torch.allclose(spy.seen, transform(colored)[None], atol=0.1), (
-            f"{model} is shown white rightly, but another part or form of an image with a pattern: "
-            "how was it resized and cropped, and are its colours in their order?"
+            f"{model} is shown white as it should be, but not an image with a pattern: how is it "
+            "resized, cropped and normalised, and are its colours in their order?"
         )
 
 # %% [markdown]
