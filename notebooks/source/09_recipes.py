@@ -470,8 +470,8 @@ print(f"guessing costs {math.log(3):.2f}")
 # **The bug** is in the warning: the "test" images are looked at after every epoch. `data_setup.load`
 # splits off validation images; use those.
 
-# %% alt="Three panels over five epochs: loss of training and test, accuracy of both, and the learning rate." slideshow={"slide_type": "subslide"}
-utils.plot_curves(results)
+# %% alt="Two panels over five epochs: loss, and accuracy, of training and test." slideshow={"slide_type": "subslide"}
+utils.plot_curves({name: values for name, values in results.items() if name != "lr"})
 for axis, top in zip(plt.gcf().axes, (1.2 * max(results["train_loss"]), 1)):
     axis.set_ylim(0, top)
 plt.show()
@@ -482,7 +482,7 @@ assert "validation set" in str(caught[0].message)
 assert results["train_loss"][-1] < results["train_loss"][0]
 
 # %% [markdown]
-# Loss, accuracy and learning rate over the five epochs. Guessing among three classes costs
+# Loss and accuracy over the five epochs; the learning rate stays the same. Guessing among three classes costs
 # log(3) = 1.10: while a loss stays there, nothing has been learned.
 #
 # Then the course saves the model and looks at new images. With `class_names` and `transform` in the
@@ -495,8 +495,9 @@ path = utils.save_model(
 loaded, checkpoint = model_builder.load_model(path, device)
 labels, rng = [0, 1, 2, 0, 1, 2], np.random.default_rng(9)
 new = [draw_flower(3 + label, hue_of(label, 3, rng), rng) for label in labels]
-answers = [predict.classify(loaded, checkpoint["transform"](image)) for image in new]
-utils.plot_predictions(new, labels, torch.stack(answers), checkpoint["class_names"])
+prepared = torch.stack([checkpoint["transform"](image) for image in new])
+answers = predict.classify(loaded, prepared)
+utils.plot_predictions(new, labels, answers, checkpoint["class_names"])
 
 # %% [markdown]
 # Six new flowers with the model's answer, its probability, and the truth where it is wrong. For your
@@ -603,7 +604,7 @@ axis.vlines(range(102), *intervals.T, color=utils.BLUE, alpha=0.45, linewidth=2)
 axis.plot(range(102), shares, "o", color=utils.BLUE, markersize=4)
 axis.axhline(predictions.accuracy, color=utils.RED, linestyle="--")
 axis.annotate(
-    "all classes together", (0, predictions.accuracy), xytext=(0, 4),
+    "all classes together", (102, predictions.accuracy), xytext=(0, -14), ha="right",
     textcoords="offset points", color=utils.RED, fontsize=10,
 )
 axis.set(xlabel="Class, sorted by accuracy", ylabel="Validation accuracy", ylim=(-0.02, 1.02))
