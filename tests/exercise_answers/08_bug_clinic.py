@@ -46,6 +46,17 @@ WRONG = {
             "return best, (val_accuracies[best] + test_accuracies[best]) / 2",
             "what else took part",
         ),
+        (
+            "best = max(range(len(val_accuracies)), key=lambda index: val_accuracies[index])\n"
+            "return best, min(val_accuracies[best], test_accuracies[best])",
+            "report it as it is",
+        ),
+        (
+            "lower = [min(pair) for pair in zip(val_accuracies, test_accuracies)]\n"
+            "best = lower.index(max(lower))\n"
+            "return best, test_accuracies[best]",
+            "what else took part",
+        ),
     ],
     3: [
         ('prepare = data_setup.create_transform("efficientnet_lite0", size=128)', "of resnet18"),
@@ -54,7 +65,7 @@ WRONG = {
             "from torchvision.transforms import v2\n"
             "steps = [v2.Resize(146), v2.CenterCrop(128), v2.PILToTensor()]\n"
             "prepare = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)])",
-            "of resnet18",
+            "cropped and normalised",
         ),
         (
             'size = checkpoint["transform"].crop_size[0]\n'
@@ -68,6 +79,18 @@ WRONG = {
             "steps += [v2.ToDtype(torch.float32, scale=True)]\n"
             "prepare = v2.Compose([*steps, v2.Normalize(preset.mean, preset.std)])",
             "is shown (1, 3, 128, 128)",
+        ),
+        (
+            "from torchvision.transforms import v2\n"
+            'preset = checkpoint["transform"]\n'
+            "steps = [v2.Resize((preset.crop_size[0],) * 2), v2.PILToTensor()]  # squashed\n"
+            "steps += [v2.ToDtype(torch.float32, scale=True)]\n"
+            "prepare = v2.Compose([*steps, v2.Normalize(preset.mean, preset.std)])",
+            "resized, cropped",
+        ),
+        (
+            'prepare = lambda image: checkpoint["transform"](image).flip(0)  # BGR',
+            "colours in their order",
         ),
     ],
     4: [
@@ -84,13 +107,19 @@ WRONG = {
             "    self.kept[index] = self.read(index)\n"
             "    return self.augment(self.kept[index])\n"
             "return self.kept[index]",
-            "three looks at one picture",
+            "three looks at one image",
         ),
         (
             "if not self.kept:\n"
             "    self.kept[index] = self.read(index)\n"
             "return self.augment(next(iter(self.kept.values())))",
-            "item 2 is not picture 2",
+            "item 2 is not image 2",
+        ),
+        (
+            "if index not in self.kept:\n"
+            "    self.kept = {index: self.read(index)}\n"
+            "return self.augment(self.kept[index])",
+            "not the last one only",
         ),
     ],
     5: [
@@ -104,6 +133,11 @@ WRONG = {
         (
             "model.train()\nfor p in model.features.buffers():\n    p.requires_grad = False",
             "the trunk",
+        ),
+        (
+            "model.train()\nfor module in model.features.modules():\n"
+            "    module.track_running_stats = False",
+            "normalised by each batch",
         ),
     ],
 }
@@ -124,16 +158,16 @@ RIGHT = {
     3: [
         "from torchvision.transforms import functional as F\n"
         'preset = checkpoint["transform"]\n'
-        "def prepare(picture):\n"
-        "    picture = F.resize(picture, preset.resize_size, preset.interpolation)\n"
-        "    picture = F.to_tensor(F.center_crop(picture, preset.crop_size))\n"
-        "    return F.normalize(picture, preset.mean, preset.std)",
+        "def prepare(image):\n"
+        "    image = F.resize(image, preset.resize_size, preset.interpolation)\n"
+        "    image = F.to_tensor(F.center_crop(image, preset.crop_size))\n"
+        "    return F.normalize(image, preset.mean, preset.std)",
     ],
     4: [
-        "picture = self.kept.setdefault(index, None)\n"
-        "if picture is None:\n"
-        "    picture = self.kept[index] = self.read(index)\n"
-        "return self.augment(picture)",
+        "image = self.kept.setdefault(index, None)\n"
+        "if image is None:\n"
+        "    image = self.kept[index] = self.read(index)\n"
+        "return self.augment(image)",
     ],
     5: [
         "from going_modular.training import cutting\ncutting.set_train_mode(model)",

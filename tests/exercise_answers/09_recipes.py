@@ -86,10 +86,17 @@ WRONG = {
             "the model ends with epoch",
         ),
         (KEEP.replace("range(1, epochs + 1)", "range(1, epochs + 2)"), "you train"),
+        (  # stops at the first epoch that is no better
+            KEEP.replace(
+                "best_state = copy.deepcopy(model.state_dict())",
+                "best_state = copy.deepcopy(model.state_dict())\n    else:\n        break",
+            ),
+            "the first of the best is epoch 3",
+        ),
     ],
     3: [
         ("return {round(reported * sum(sizes))}", "two counts are possible"),
-        ("return {reported * sum(sizes)}", "no picture is half right"),
+        ("return {reported * sum(sizes)}", "no image is half right"),
         ("return round(reported * sum(sizes))", "a set is wanted"),
         (
             COUNTS.replace(

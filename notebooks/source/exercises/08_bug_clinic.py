@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 08 · Practise finding bugs that stop no program
 #
-# Each function below runs, gives a number that looks fine, and has one bug. Find it and repair it:
-# change the lines below `# There is a bug here.` The check before your repair shows a symptom, as
-# one sees it in practice. It tells you that something is wrong, but not what.
+# Each function below runs, returns something that looks fine, and has one bug. Find it and fix it:
+# change the lines below `# There is a bug here.` Run the check first: before your fix it shows a
+# symptom, as you would meet it in practice. It tells you that something is wrong, but not what.
 
 # %%
 import torch
@@ -32,12 +32,12 @@ print("torch", torch.__version__.split("+")[0])
 # %% [markdown]
 # ## Exercise 1 · A loss that depends on the batch size
 #
-# `mean_loss` should return the mean cross-entropy over all examples. Which batches they come in
+# `mean_loss` should return the mean cross-entropy over all examples. How they are cut into batches
 # must not matter.
 #
 # <details><summary>Hint</summary>
 #
-# How much does an example in a batch of one count, and how much one in a batch of four?
+# How much does an example count in a batch of one, and how much in a batch of four?
 # </details>
 
 # %%
@@ -64,7 +64,7 @@ def mean_loss(model, dataloader):
 with marks.exercise(1, mean_loss=mean_loss):
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     inputs = torch.eye(3)[labels] * 4
-    inputs[-1] = torch.tensor([4.0, 0.0, 0.0])  # the last one is wrong, and sure of it
+    inputs[-1] = torch.tensor([4.0, 0.0, 0.0])  # the last one is confidently wrong
     examples = TensorDataset(inputs, labels)
     said = [mean_loss(nn.Identity(), DataLoader(examples, size)) for size in (9, 4, 3)]
     wanted = nn.functional.cross_entropy(inputs, labels).item()
@@ -81,11 +81,11 @@ with marks.exercise(1, mean_loss=mean_loss):
 # ## Exercise 2 · A report that is too good
 #
 # `choose_and_report` gets the validation and test accuracies of several models. It should choose
-# one of them and return its index, and the accuracy that one may expect of it on new pictures.
+# one model, and return its index and the accuracy to expect of it on new images.
 #
 # <details><summary>Hint</summary>
 #
-# A picture that helped to choose cannot also judge the choice.
+# An image that helped to choose cannot also judge the choice.
 # </details>
 
 # %%
@@ -115,22 +115,28 @@ with marks.exercise(2, choose_and_report=choose_and_report):
         "took part in the choice?"
     )
     assert report == 0.78, f"you report {report}, which is not what the chosen model has on test"
+    said = choose_and_report([0.70, 0.60], [0.75, 0.90])
+    assert said == (0, 0.75), (
+        f"validation says [0.70, 0.60], test [0.75, 0.90], and you return {said}: the chosen model "
+        "may be better on test than on validation; report it as it is"
+    )
 
 # %% [markdown]
-# ## Exercise 3 · Another preparation in use than in training
+# ## Exercise 3 · Prepared one way in training, another in use
 #
-# `logits_of` uses a trained model on a new picture. `checkpoint` is what was saved with the model:
-# `checkpoint["transform"]` prepared its training pictures. The function serves all models that we
-# save.
+# `logits_of` runs a trained model on a new image. `checkpoint` is what was saved with the model;
+# `checkpoint["transform"]` is what prepared its training images. The function has to serve every
+# model that we save.
 #
 # <details><summary>Hint</summary>
 #
-# Where do size, mean and spread of the pixel values come from here? Where should they come from?
+# Where do the size, and the mean and spread of the pixel values, come from here? Where should they
+# come from?
 # </details>
 
 # %%
-def logits_of(model, checkpoint, picture):
-    """Return the logits (classes,) of a PIL picture."""
+def logits_of(model, checkpoint, image):
+    """Return the logits (classes,) of a PIL image."""
     model.eval()
     # solution
     prepare = checkpoint["transform"]
@@ -148,11 +154,11 @@ def logits_of(model, checkpoint, picture):
     # )
     # end of solution
     with torch.inference_mode():
-        return model(prepare(picture)[None])[0]
+        return model(prepare(image)[None])[0]
 
 # %%
 class Spy(nn.Module):
-    """Look at what comes in, and answer nothing."""
+    """Keep what comes in, and answer zeros."""
 
     def forward(self, images):
         self.seen = images
@@ -161,6 +167,8 @@ class Spy(nn.Module):
 
 with marks.exercise(3, logits_of=logits_of):
     white, spy = Image.new("RGB", (300, 200), "white"), Spy()
+    ramp = Image.linear_gradient("L").rotate(90).resize((300, 200))  # black to white, left to right
+    colored = Image.merge("RGB", (ramp, ramp, Image.new("L", ramp.size, 60)))
     for name, size in [("efficientnet_lite0", 128), ("resnet18", 128), ("resnet18", 64)]:
         transform = data_setup.create_transform(name, size=size)
         logits_of(spy, {"transform": transform}, white)
@@ -170,21 +178,26 @@ with marks.exercise(3, logits_of=logits_of):
         assert torch.allclose(spy.seen, wanted, atol=0.02), (
             f"{model} learned that white is {wanted.mean():.2f}, and is shown {spy.seen.mean():.2f}"
         )
+        logits_of(spy, {"transform": transform}, colored)
+        assert torch.allclose(spy.seen, transform(colored)[None], atol=0.1), (
+            f"{model} is shown white as it should be, but not an image with a pattern: how is it "
+            "resized, cropped and normalised, and are its colours in their order?"
+        )
 
 # %% [markdown]
-# ## Exercise 4 · Chance that does not change
+# ## Exercise 4 · Random changes that never change
 #
-# `InMemory` should read each picture once, and give a new augmented version of it every time that
-# it is asked for. A run with it overfits as if there were no augmentation.
+# `InMemory` should read each image once, and return a new augmented version of it every time it is
+# asked. But a training run with it overfits as if there were no augmentation.
 #
 # <details><summary>Hint</summary>
 #
-# Ask for the same item twice. Which of the two steps, reading and augmenting, may be kept?
+# Ask for the same item twice. There are two steps, reading and augmenting: which one may be kept?
 # </details>
 
 # %%
 class InMemory(Dataset):
-    """Pictures kept in memory; each look at one gives another version of it."""
+    """Images kept in memory; each look at one gives another version of it."""
 
     def __init__(self, read, augment):
         self.read, self.augment, self.kept = read, augment, {}
@@ -203,30 +216,35 @@ class InMemory(Dataset):
 # %%
 with marks.exercise(4, InMemory=InMemory):
     read, shifts = [], iter([0.25, 0.5, 0.75, 0.125] * 9)
-    pictures = InMemory(
+    images = InMemory(
         read=lambda index: read.append(index) or torch.tensor([10.0 * index]),
-        augment=lambda picture: picture + next(shifts),
+        augment=lambda image: image + next(shifts),
     )
-    versions = [pictures[1].item() for _ in range(3)]
-    assert len(set(versions)) == 3, f"three looks at one picture give {versions}"
-    assert read == [1], f"one picture was read {len(read)} times: keep it"
+    versions = [images[1].item() for _ in range(3)]
+    assert len(set(versions)) == 3, f"three looks at one image give {versions}"
+    assert read == [1], f"one image was read {len(read)} times: keep it"
     assert all(10 < version < 11 for version in versions), (
-        f"from a picture of 10 and changes of at most 1 come {versions}: change the picture as it "
-        "was read, and always, not what an earlier change has left"
+        f"an image of 10 and changes of at most 1 give {versions}: always change the image as it "
+        "was read, and not what an earlier change has left"
     )
-    assert 20 < pictures[2].item() < 21 and read == [1, 2], "item 2 is not picture 2"
+    assert 20 < images[2].item() < 21 and read == [1, 2], "item 2 is not image 2"
+    assert 10 < images[1].item() < 11 and read == [1, 2], (
+        f"after image 2, image 1 was asked for again, and the images read are {read}: keep every "
+        "image, not the last one only"
+    )
 
 # %% [markdown]
 # ## Exercise 5 · A frozen trunk that moves
 #
 # `train_epoch` trains the head of a model whose trunk, `model.features`, is frozen. Other heads use
-# the same trunk, so it has to stay as it is, bit for bit. The head is trained as usual, with its
-# dropout on, in whatever mode the model comes in.
+# the same trunk, so it has to stay as it is, bit for bit, and give the head what it will give when
+# the model is used. The head trains as usual, with its dropout on, whatever mode the model is in
+# when the function is called.
 #
 # <details><summary>Hint</summary>
 #
-# What is in a trunk besides parameters, and what moves it? `train()` and `eval()` also work on a
-# part of a model, and the later call wins.
+# What does a trunk hold besides parameters, and what moves it? `train()` and `eval()` also work on
+# a part of a model, and the later call wins.
 # </details>
 
 # %%
@@ -246,7 +264,7 @@ def train_epoch(model, dataloader, optimizer):
 
 # %%
 class Small(nn.Module):
-    """A small network with a frozen trunk, and a head that notes when its dropout is on."""
+    """A small network with a frozen trunk, which notes the modes that its parts run in."""
 
     def __init__(self):
         super().__init__()
@@ -254,10 +272,12 @@ class Small(nn.Module):
         self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), pool)
         self.features.requires_grad_(False)
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2))
-        self.dropout_was_on = []
+        self.dropout_was_on, self.norm_was_training = [], []
 
     def forward(self, images):
         self.dropout_was_on.append(self.classifier[0].training)
+        norm = self.features[1]
+        self.norm_was_training.append(norm.training or not norm.track_running_stats)
         return self.classifier(self.features(images))
 
 
@@ -270,6 +290,10 @@ with marks.exercise(5, train_epoch=train_epoch):
         train_epoch(net, batches, optimizer)
         after = marks.fingerprint(net.features), marks.fingerprint(net.classifier)
         assert after[0] == before[0], f"the trunk's fingerprint went from {before[0]} to {after[0]}"
+        assert not any(net.norm_was_training), (
+            "the trunk is as it was, but while the head learned, its BatchNorm normalised by each "
+            "batch: the head has learned from features that it will not get in use"
+        )
         assert all(net.dropout_was_on), (
             f"the model came in {'training' if training else 'eval'} mode, and the head's dropout "
             "was off: only the trunk should be in eval mode"

@@ -29,15 +29,15 @@ print("torch", torch.__version__.split("+")[0])
 # %% [markdown]
 # ## Exercise 1 · What does the optimizer not know?
 #
-# Write `not_held`: how many trainable parameters of `model` does `optimizer` not hold? Count
-# numbers, as `numel` does. Zero means that all is well. An optimizer may also hold frozen
-# parameters, or those of another model.
+# Write `not_held`: how many trainable parameters of `model` are missing from `optimizer`? Count
+# single numbers, as `numel` does. Zero means that all is well. An optimizer may also hold frozen
+# parameters, or parameters of another model.
 #
 # <details><summary>Hint</summary>
 #
-# `optimizer.param_groups` is a list of dictionaries; each has its parameters under `"params"`. Two
-# parameters are the same when they are one object, so compare their `id(...)`. A difference of two
-# totals can be right by chance.
+# `optimizer.param_groups` is a list of dictionaries; each keeps its parameters under `"params"`. Two
+# parameters are the same if they are the same object: compare their `id(...)`. Subtracting one
+# total from another can be right by chance.
 # </details>
 
 # %%
@@ -77,15 +77,15 @@ with marks.exercise(1, not_held=not_held):
 # %% [markdown]
 # ## Exercise 2 · Keep the best, not the last
 #
-# Write `keep_best`. It trains for `epochs` epochs, `train_epoch(model)` each, and asks
-# `validate(model)` for the accuracy after each. At the end, `model` has the weights of the epoch
-# with the highest accuracy, the first one if there are several. It returns that epoch's number;
-# the first epoch is 1.
+# Write `keep_best`. In each of `epochs` epochs it calls `train_epoch(model)`, and then
+# `validate(model)` for the accuracy. At the end, `model` has the weights of the epoch with the
+# highest accuracy, or of the first of them if there are several. It returns that epoch's number,
+# counted from 1.
 #
 # <details><summary>Hint</summary>
 #
-# `model.state_dict()` is all that a model knows, but its tensors are the living ones: they go on
-# changing. `copy.deepcopy` makes others. At the end, `model.load_state_dict(...)`.
+# `model.state_dict()` is all that a model knows, but its tensors are the model's own, and training
+# goes on changing them. `copy.deepcopy` makes a copy. At the end, `model.load_state_dict(...)`.
 # </details>
 
 # %%
@@ -107,19 +107,20 @@ def keep_best(model, train_epoch, validate, epochs):
 
 # %%
 def count_up(model):
-    """Stand for an epoch of training: add 1 to all that training moves."""
+    """Stand in for an epoch of training: add 1 to everything that training moves."""
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor += 1
 
 
 def score_by(accuracies):
-    """Stand for validation; one epoch too many would be the best."""
+    """Stand in for validation; one epoch too many would be the best."""
     return lambda model: (*accuracies, 1)[int(model[0].bias[0]) - 1]
 
 
 with marks.exercise(2, keep_best=keep_best):
-    for accuracies in [(0.5, 0.9, 0.7), (0.4, 0.6), (0.6, 0.8, 0.8, 0.7), (0, 0)]:
+    runs = [(0.5, 0.9, 0.7), (0.4, 0.6), (0.6, 0.8, 0.8, 0.7), (0, 0), (0.5, 0.4, 0.9, 0.6)]
+    for accuracies in runs:
         net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
         for tensor in net.state_dict().values():
             tensor.zero_()
@@ -143,9 +144,9 @@ with marks.exercise(2, keep_best=keep_best):
 # ## Exercise 3 · Which counts can be behind a reported number?
 #
 # A course prints the *mean of its batches' accuracies*, to four decimals. Write `possible_counts`:
-# the set of all numbers of right answers, over all batches together, that give the printed number.
-# The check then asks it what is behind the course's 0.8561: 75 test pictures, in batches of 32, 32
-# and 11.
+# it returns a set, of every total of right answers, over all batches together, that leads to the
+# printed number. The check then asks what is behind the course's 0.8561: 75 test images, in batches
+# of 32, 32 and 11.
 #
 # <details><summary>Hint</summary>
 #
@@ -173,7 +174,7 @@ with marks.exercise(3, possible_counts=possible_counts):
     said = possible_counts(0.5, [2, 2, 1])
     assert said is not None and not isinstance(said, (int, float)), f"a set is wanted, not {said}"
     about = f"batches of 2, 2 and 1, and 0.5 printed: you say {said}"
-    assert set(said) != {2.5}, f"{about}: no picture is half right"
+    assert set(said) != {2.5}, f"{about}: no image is half right"
     assert not any(isinstance(count, tuple) for count in said), f"{about}: add up the batches"
     assert set(said) == {2, 3}, (
         f"{about}. 1 and 0 and 1 right give 0.5, and so do 2 and 1 and 0: two counts are possible"
@@ -182,7 +183,7 @@ with marks.exercise(3, possible_counts=possible_counts):
         (0.3333, [2, 2, 1], {1, 2}, "a printed number is rounded"),
         (0.75, [4, 4], {6}, "batches of one size give the accuracy itself"),
         (0.8533, [32, 32, 11], set(), "64 of 75 are 0.8533, but no mean of these batches is"),
-        (0.8561, [32, 32, 11], {65}, "only what would be printed just so is possible"),
+        (0.8561, [32, 32, 11], {65}, "only what would be printed exactly so is possible"),
     ]:
         said = set(possible_counts(reported, sizes))
         assert said == wanted, (
@@ -190,23 +191,23 @@ with marks.exercise(3, possible_counts=possible_counts):
             f"{wanted or 'none'} is possible: {why}"
         )
     (count,) = possible_counts(0.8561, [32, 32, 11])
-    print(f"0.8561 were {count} of 75, an accuracy of {count / 75:.4f}")
+    print(f"0.8561 was {count} of 75, an accuracy of {count / 75:.4f}")
 
 # %% [markdown]
 # ## Exercise 4 · Find the head by what it does
 #
-# `fc`, `classifier[6]`, `heads.head`: each network calls its last layer another name. Write
-# `find_head`, which returns the name of the layer that gives the logits, for any network: of the
-# layers that have parameters and no layers inside, the last one to *run*. `network(images)` works,
-# and the network is in eval mode. Leave it as you found it.
+# `fc`, `classifier[6]`, `heads.head`: each network has another name for its last layer. Write
+# `find_head`, which returns the name of the layer that gives the logits, for any network. That is
+# the last layer to *run* among those that have parameters and no layers inside. You can call
+# `network(images)`; the network is in eval mode. Leave it as you found it.
 #
 # <details><summary>Hint</summary>
 #
-# `network.named_modules()` gives names and modules, in the order of their definition, and that need
-# not be the order in which they run. A forward hook tells you who runs:
-# `handle = module.register_forward_hook(lambda *call: ...)`; later, `handle.remove()`. What is
-# inside a module is in `module.children()`. Mind that a lambda in a loop sees the loop's last
-# values, unless they are its defaults: `lambda *call, name=name: ...`.
+# `network.named_modules()` gives names and modules in the order in which they were defined, and that
+# need not be the order in which they run. A forward hook tells you what runs:
+# `handle = module.register_forward_hook(lambda *call: ...)`; later, `handle.remove()`. What a module
+# has inside is in `module.children()`. Careful: a lambda in a loop sees the loop's last values,
+# unless they are its defaults: `lambda *call, name=name: ...`.
 # </details>
 
 # %%
