@@ -1,4 +1,4 @@
-"""Name what is on images: `python -m going_modular.predict MODEL PATH...`.
+"""Classify images: `python -m going_modular.predict MODEL PATH...`.
 
 A path is an image, a folder, a pattern, or - for a list on standard input. Images are read and
 answered batch by batch, so that their number does not matter to memory.
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
             unsure += int(is_unsure)
             write(path, list(zip(names, probabilities.tolist(), strict=True)), bool(is_unsure))
     if failed:
-        print(f"predict: {failed} of {len(paths)} images not read", file=sys.stderr)
+        print(f"predict: {failed} of {len(paths)} images not readable", file=sys.stderr)
     if unsure:
         print(f"predict: {unsure} of {len(paths)} images below the threshold", file=sys.stderr)
     if options.csv:

@@ -53,7 +53,7 @@ def test_what_is_no_file_is_answered_in_its_own_words(given, answer, saved, tmp_
     assert predict.main([str(saved), str(tmp_path / given), str(CHART)]) == 1
     printed = capsys.readouterr()
     assert answer in printed.err and "replace or delete" not in printed.err
-    assert "1 of 2 images not read" in printed.err
+    assert "1 of 2 images not readable" in printed.err
     assert printed.out.startswith(f"{CHART}\t")  # the others are answered all the same
 
 

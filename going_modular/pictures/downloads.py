@@ -103,7 +103,7 @@ def prepare(name: str) -> Path:
         files = (f"  {data_set.base_url}{file}\n  as {place / file}" for file in data_set.registry)
         raise type(error)(
             f"{name}: {error}.\nTo download it by hand, save\n" + "\n".join(files) + "\nand try "
-            f"again, or put the images into {folder / 'train'}, one folder a class. "
+            f"again, or put the images into {folder / 'train'}, one folder per class. "
             "The data set charts needs no download."
         ) from error
     return folder
@@ -132,7 +132,7 @@ def _make(data_set: DataSet, root: Path, work: Path, temporary: Path) -> Path:
             if path == given:
                 raise ValueError(f"{path} is broken ({error}): save it again") from error
             path.unlink(missing_ok=True)
-            raise ValueError(f"{data_set.base_url}{file} came broken ({error})") from error
+            raise ValueError(f"{data_set.base_url}{file} arrived broken ({error})") from error
     for split, open_split in data_set.splits.items():
         _place(open_split(unpacked), ready / split)
     return ready

@@ -196,7 +196,7 @@ def _kind(start: bytes) -> str:
     for signature, what in OTHERS.items():
         if re.match(signature, start, re.DOTALL):
             raise Unsupported(what)
-    raise Unsupported("no image of a kind that is read")
+    raise Unsupported("not an image of a kind that can be read")
 
 
 def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
