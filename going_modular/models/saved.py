@@ -1,6 +1,6 @@
-"""Saved models: one safetensors file, whose header says all that it takes to use its weights.
+"""Saved models: one safetensors file, whose header holds all that is needed to use its weights.
 
-Knows the file and what may stand in it; how a network is built, `model_builder` tells it.
+Knows the file and what it may hold; `model_builder` tells it how to build a network.
 """
 
 import copy

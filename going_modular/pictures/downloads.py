@@ -80,12 +80,12 @@ DATA_SETS = {  # addresses and checksums are torchvision's; for the two zips non
 
 
 def prepare(name: str) -> Path:
-    """Return the folder of a data set in `DATA_SETS`; download it and put it in order, if need be.
+    """Return the folder of a data set in `DATA_SETS`; download and unpack it if need be.
 
-    It lies in `download_folder()`, and one that is there is used as it is. A new one appears whole
-    or not at all: until then all is in a hidden folder beside it, where a later run finds the
-    files that have arrived. Raises ConnectionError where one cannot be had and ValueError where one
-    is broken, saying what to do by hand.
+    It is in `download_folder()`; if it is there already, it is used as it is. A new one appears
+    whole or not at all: until then everything is in a hidden folder beside it, where a later run
+    finds the files that have arrived. Raises ConnectionError if a file cannot be downloaded and
+    ValueError if one is broken, saying what to do by hand.
     """
     data_set, root = DATA_SETS[name], download_folder()
     folder, work = root / name, root / f".{name}"

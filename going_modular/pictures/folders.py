@@ -115,7 +115,7 @@ def find_class_names(root: Path) -> list[str]:
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
-    """Return the folders that are splits by their names, in the order train, val, test.
+    """Return the folders that are splits by name, in the order train, val, test.
 
     Signs, digits and `FILLERS` beside one of `SPLIT_WORDS` do not count, nor does another word that
     the splits share: "Training Set", "train2017", "test 20%", "seg_train" and "seg_test". A folder

@@ -1,6 +1,6 @@
-"""What of an image file decides its pixels, and which kinds are refused by name.
+"""Which parts of an image file decide its pixels, and which kinds are refused by name.
 
-It knows bytes. Metadata is left out before a decoder sees the file: it then can neither stop the
+It knows bytes. Metadata is left out before a decoder sees the file, so that it can neither stop the
 reading nor cause a warning. What Pillow would open but read wrongly is refused here.
 """
 
