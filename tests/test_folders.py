@@ -217,7 +217,7 @@ def two_val_folders(root: Path) -> Path:
     ("make", "message"),
     [
         (no_folder, r"known by name \(charts, hymenoptera, .*\) nor a folder.*nowhere"),
-        (an_archive, r"ants\.zip is a file.*unpacked"),
+        (an_archive, r"ants\.zip is a file.*unpack it"),
         (an_empty_folder, "no class folders"),
         (pictures_without_classes, "no class folders"),
         (one_class, "only one class folder, 'ants'"),

@@ -158,9 +158,9 @@ def test_patience_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"lr": 0.1}, "its lr of parameter group 1 was 0.05, and now it is 0.1"),
+        ({"lr": 0.1}, "its lr of parameter group 1 was 0.05 and is now 0.1"),
         ({"freeze": True}, "its trained part was"),
-        ({"keep_best": "acc"}, "its keep_best was None, and now it is 'acc'"),
+        ({"keep_best": "acc"}, "its keep_best was None and is now 'acc'"),
         ({"schedule": SCHEDULES["steps"]}, "its scheduler was 'NoneType'"),
     ],
 )
@@ -401,8 +401,8 @@ def test_an_interrupted_run_goes_on(interrupted, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--strategy", "full"], "begun with --strategy partial, not full"),
-        (["--batch-size", "4"], "begun with --batch-size 5, not 4"),
+        (["--strategy", "full"], "started with --strategy partial, not full"),
+        (["--batch-size", "4"], "started with --batch-size 5, not 4"),
     ],
 )
 def test_options_that_contradict_the_run_are_refused(interrupted, options, message, capsys):
