@@ -156,7 +156,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=42,
         help="for new layers and for the order of the images",
     )
-    add("--workers", type=_from_0(int), help="processes that read images; by default as fits")
+    add("--workers", type=_from_0(int), help="processes that read images; by default automatic")
     add("--device", type=_device, help="cpu, cuda, cuda:1, mps; by default the fastest present")
     add("--no-cache", action="store_true", help="run frozen layers again in every epoch")
     add("--test", action="store_true", help="also measure the test split, once, at the end")
