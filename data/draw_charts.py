@@ -1,4 +1,4 @@
-"""Draw the embedded data set, `data/charts`: pictures of 12 chart types whose labels are known.
+"""Draw the embedded data set, `data/charts`: images of 12 chart types whose labels are known.
 
 It knows matplotlib, numpy and Pillow only. Whatever does not name a chart (size, colours, fonts,
 grid, title, background) is drawn from the same distributions for every class; `data/README.md` is
@@ -31,9 +31,9 @@ from matplotlib.ticker import AutoLocator, MaxNLocator
 from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-COUNTS = {"train": 40, "val": 30, "test": 60, "shifted": 30}  # pictures per class
+COUNTS = {"train": 40, "val": 30, "test": 60, "shifted": 30}  # images per class
 DEFAULT_DIR = Path(__file__).resolve().parent / "charts"
-PALETTE_SIZE = 32  # colours of a picture: what keeps the whole set under 6 MB
+PALETTE_SIZE = 32  # colours of an image: what keeps the whole set under 6 MB
 RECORD = "drawn.json"  # what drew the folder: seed, counts, versions
 
 STYLE_SHEETS = [
@@ -66,7 +66,7 @@ Iron Lisbon Oslo Quito Nairobi Kyoto Adult Child Day Night Model Site Plot Group
 
 @dataclass
 class Look:
-    """Everything about a picture that does not depend on its class."""
+    """Everything about an image that does not depend on its class."""
 
     width: int
     height: int
@@ -758,7 +758,7 @@ def add_legend(ax: Axes, rng: Generator, look: Look) -> None:
 
 
 def thin_ticks(ax: Axes) -> None:
-    """Leave a few numbers on axes that are numbered: more would touch in a small picture."""
+    """Leave a few numbers on axes that are numbered: more would touch in a small image."""
     for axis in (ax.xaxis, ax.yaxis):
         if isinstance(axis.get_major_locator(), AutoLocator):
             axis.set_major_locator(MaxNLocator(4))
@@ -846,7 +846,7 @@ def black_and_white(look: Look, rng: Generator) -> None:
 
 
 def leave(look: Look, rng: Generator) -> None:
-    """Leave the look as it is: the picture is changed after drawing."""
+    """Leave the look as it is: the image is changed after drawing."""
 
 
 def keep(image: Image.Image, rng: Generator) -> Image.Image:
@@ -878,7 +878,7 @@ def photocopy(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def compressed(image: Image.Image, rng: Generator) -> Image.Image:
-    """Save as a very small JPEG, as pictures sent around many times are."""
+    """Save as a very small JPEG, as images sent around many times are."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=int(rng.integers(8, 18)))
     return Image.open(file).convert("RGB")
@@ -961,7 +961,7 @@ SHIFTS = {  # style: what changes before drawing, what changes after
 SHIFTED_STYLES = list(SHIFTS)
 
 
-# --- pictures and folders -------------------------------------------------------------------------
+# --- images and folders -------------------------------------------------------------------------
 
 
 def shifted_style(index: int) -> str:
@@ -973,7 +973,7 @@ def file_name(split: str, index: int) -> str:
 
 
 def draw(split: str, class_name: str, index: int, seed: int = 42) -> Image.Image:
-    """Draw one picture, as an RGB image; it depends on the four arguments alone."""
+    """Draw one image, as an RGB image; it depends on the four arguments alone."""
     rng = np.random.default_rng(
         [seed, list(COUNTS).index(split), CLASS_NAMES.index(class_name), index]
     )
@@ -1009,7 +1009,7 @@ def versions() -> dict[str, str]:
 
 
 def write_all(folder: Path, seed: int) -> None:
-    """Draw every picture into `folder/<split>/<class>/`, on all processors."""
+    """Draw every image into `folder/<split>/<class>/`, on all processors."""
     jobs = []
     for split, count in COUNTS.items():
         for class_name in CLASS_NAMES:
@@ -1064,7 +1064,7 @@ def main(arguments: list[str] | None = None) -> None:
         replace(target, drawn)
     files = list(target.rglob("*.png"))
     size = sum(file.stat().st_size for file in files) / 1e6
-    print(f"{len(files):,} pictures of {len(CLASS_NAMES)} classes, {size:.1f} MB, in {target}")
+    print(f"{len(files):,} images of {len(CLASS_NAMES)} classes, {size:.1f} MB, in {target}")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def suspicious_labels(
     """
     smallest = int(np.bincount(labels).min())
     if smallest < 2:
-        raise ValueError("a class has fewer than 2 images: nothing can judge its labels")
+        raise ValueError("a class has fewer than 2 images: its labels cannot be judged")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     cv = StratifiedKFold(min(folds, smallest), shuffle=True, random_state=seed)
     probabilities = cross_val_predict(probe, features, labels, cv=cv, method="predict_proba")
@@ -304,12 +304,15 @@ def main(arguments: list[str] | None = None) -> int:
         description="Count and measure the images of a data set, and report files that cannot "
         "be used, placeholders and copies. Nothing is changed.",
     )
-    parser.add_argument("data", help="a data set's name, or a folder of class folders")
+    parser.add_argument("data", help="name of a data set, or folder of class folders")
     parser.add_argument("--all", action="store_true", help="list all files, not ten of a kind")
     parser.add_argument(
-        "--nearly", type=_similarity, default=NEARLY, help="how similar copies are, 0 to 1"
+        "--nearly",
+        type=_similarity,
+        default=NEARLY,
+        help="how similar images must be to count as copies",
     )
-    parser.add_argument("--copy-to", type=Path, help="new folder for copies of what stays")
+    parser.add_argument("--copy-to", type=Path, help="new folder for copies of the good images")
     options = parser.parse_args(arguments)
     try:
         report = scan(options.data, options.nearly)

@@ -191,7 +191,7 @@ def find_folder(data: str | Path) -> Path:
         )
     if folder.exists():
         raise ValueError(
-            f"{printable(folder)} is a file: give the folder that holds the images, unpacked"
+            f"{printable(folder)} is a file: unpack it, and give the folder that holds the images"
         )
     names = ", ".join([*DATA_SETS, *downloads.DATA_SETS])
     raise FileNotFoundError(

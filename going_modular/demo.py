@@ -24,7 +24,7 @@ from going_modular import data_setup, evaluation, model_builder, predict, utils
 
 HOST = "127.0.0.1"
 SIDE = 512  # pixels of the Grad-CAM image; models see fewer
-GRAD_CAM = "Grad-CAM: what the model sees; orange marks what speaks for the answer."
+GRAD_CAM = "Grad-CAM: the part that the model sees; orange marks what speaks for the answer."
 NO_GRAD_CAM = "No Grad-CAM: this model keeps no map of the image."
 UNREADABLE = "This cannot be read as an image, or has too many pixels. Save it as JPEG or PNG."
 
@@ -61,8 +61,8 @@ def build(model: nn.Module, checkpoint: dict[str, Any], title: str) -> Any:
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.Markdown(
             f"# {_plain(title)}\nIt knows {len(class_names)} classes: "
-            f"{', '.join(map(_plain, class_names))}. It always answers with one of them, also "
-            "to an image of something else."
+            f"{', '.join(map(_plain, class_names))}. It always answers with one of them, even "
+            "for an image of something else."
         )
         with gr.Row():
             sources = ["upload", "webcam", "clipboard"]
@@ -164,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line: serve the page until Ctrl+C; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.demo",
-        description="Serve a page to this machine's browser, to try a model on images.",
+        description="Serve a page on which to try a model in this machine's browser.",
     )
     parser.add_argument("model", type=Path, help="a file that going_modular.train wrote")
     parser.add_argument("--port", type=int, default=7860, help="of the page's address")

@@ -52,9 +52,10 @@ def train_step(
     joint norm; `scaler` carries float16's loss scale from one epoch to the next. With class weights
     the loss is the batches' weighted means, averaged by their numbers of examples.
 
-    Raises FloatingPointError, before it reaches the weights, when the loss or a gradient is no
-    longer a finite number; in float16, where the scaler then leaves the step out, when no step is
-    left. Raises ValueError for labels, a loss or an optimizer that do not fit the model.
+    Raises FloatingPointError, before the weights change, when the loss or a gradient is no longer
+    a finite number. (In float16 the scaler leaves such steps out; the error comes when no step of
+    the epoch is left.) Raises ValueError for labels, a loss or an optimizer that do not fit the
+    model.
     """
     dtype = dtype or pick_precision(device)
     scaler = scaler or _scaler(device, dtype)
@@ -74,7 +75,7 @@ def train_step(
         scaler.unscale_(optimizer)
         norm = _clip(model, max_grad_norm)
         correct = count_correct(_main(outputs), labels)
-        # In one go: a GPU is waited for once a batch.
+        # In one go: one wait for the GPU per batch.
         loss, norm, correct = torch.stack([loss.detach(), norm, correct]).tolist()
 
         overflows = scaler.is_enabled() and not math.isfinite(norm)
@@ -197,18 +198,18 @@ def train(
 
     Only `val_dataloader` and what follows `optimizer` may be left out.
 
-    `test_dataloader` is another name for `val_dataloader`, and its keys are then test_loss and
-    test_acc: a loader that is looked at after every epoch is a validation set, whatever it is
-    called, and its accuracy is no longer an honest estimate once a choice was made by it.
+    `test_dataloader` is another name for `val_dataloader`; its keys are then test_loss and
+    test_acc. A loader that is looked at after every epoch is a validation set, whatever its name:
+    once it has decided a choice, its accuracy is no longer an honest estimate.
 
-    `scheduler` is stepped once an epoch, or once a batch where it has `total_steps`, as OneCycleLR
+    `scheduler` is stepped once per epoch, or once per batch if it has `total_steps`, as OneCycleLR
     and `warmup_cosine` do, or is a CyclicLR.
     `keep_best` ("loss" or "acc") ends with the weights of the best epoch on the validation set;
     `patience` stops after that many epochs without an improvement.
     `cache_frozen` runs the frozen part of the model once over the data instead of in every epoch,
     where that is exact; where it is not, it says why and trains as usual.
-    `resume_from` is a file that follows the run, epoch by epoch: after an interruption the same
-    call goes on from it, as if nothing had happened.
+    `resume_from` is a file to which the run's state is saved after every epoch: after an
+    interruption the same call continues from it, as if nothing had happened.
     `dtype` is the precision; by default what `utils.pick_precision` chooses for the device.
     `after_epoch` is called with each epoch's number, the model and the history so far:
 
@@ -274,7 +275,7 @@ def train(
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> LRScheduler:
     """Raise the learning rates linearly, then lower them along a cosine to zero, batch by batch.
 
-    `total_steps` is epochs times batches an epoch. Source: https://arxiv.org/abs/1608.03983.
+    `total_steps` is epochs times batches per epoch. Source: https://arxiv.org/abs/1608.03983.
     """
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(f"warmup_steps={warmup_steps} should be in [0, {total_steps}).")
@@ -357,7 +358,7 @@ def _finish(model: nn.Module, history: History, best: Best, verbose: bool) -> No
     if best.quantity and history:
         if not best.epoch:
             raise FloatingPointError(
-                "keep_best has nothing to keep: the validation loss was a finite number in no "
+                "keep_best has nothing to keep: the validation loss was not a finite number in any "
                 "epoch. Look at the model's outputs in eval mode."
             )
         model.load_state_dict(best.weights, strict=False)  # what is frozen is as it was

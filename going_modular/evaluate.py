@@ -106,7 +106,7 @@ def predict(model: torch.nn.Module, info: dict, images: ImageDataset) -> Predict
 
 
 def report(result: Predictions, class_names: list[str]) -> str:
-    """Write accuracy and what to hold it against, each class, calibration and the confusions."""
+    """Write accuracy and what to compare it with, each class, calibration and the confusions."""
     labels, predicted, total = result.labels, result.predicted, len(result.labels)
     (majority, most), *_ = Counter(labels.tolist()).most_common(1)
     confidence = result.probabilities.max(dim=1).values.mean()
@@ -155,7 +155,7 @@ def _comparison(options: argparse.Namespace, a: Predictions, b: Predictions) -> 
 
 
 def write(folder: Path, result: Predictions, images: ImageDataset) -> None:
-    """Write the confusion matrix as picture and table, each answer, and the worst mistakes."""
+    """Write the confusion matrix as a figure and a table, each answer, and the worst mistakes."""
     folder.mkdir(parents=True)  # an earlier one is not touched
     names = [printable(name) for name in images.class_names]
     matrix = confusion_matrix(result.labels, result.predicted, labels=range(len(names)))
@@ -201,7 +201,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.evaluate",
         description="Measure a saved model on labelled images: accuracy with its interval, each "
-        "class, what is confused. With --compare, test two models on the same images.",
+        "class, and what is confused. With --compare, test two models on the same images.",
     )
     add = parser.add_argument
     add("model", type=Path, help="a file that going_modular.train wrote")

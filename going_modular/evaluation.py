@@ -32,7 +32,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     Source: https://doi.org/10.1080/01621459.1927.10502953.
     """
     if not 0 <= correct <= total or total == 0:
-        raise ValueError(f"{correct} correct of {total} examples is no accuracy.")
+        raise ValueError(f"{correct} correct of {total} examples is not an accuracy.")
     share, spread = correct / total, Z_95**2 / total
     centre = (share + spread / 2) / (1 + spread)
     half = Z_95 * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)

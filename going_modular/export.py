@@ -65,12 +65,12 @@ def export_model(
     folder = Path(folder)
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(f"Export needs more: run `pip install {' '.join(missing)}`.")
+        raise ModuleNotFoundError(f"Export needs packages: run `pip install {' '.join(missing)}`.")
     taken = [str(folder / name) for name in FILES if (folder / name).exists()]
     if taken and not overwrite:
         files = ", ".join(taken)
         raise FileExistsError(
-            f"{files}: exported before. Give another folder (--out), or --overwrite them."
+            f"{files}: exported already. Give another folder with --out, or --overwrite."
         )
     description = describe_preprocessing(transform, class_names)
     folder.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,7 @@ def _charts() -> list[Path]:
     folder = data_setup.DATA_SETS["charts"] / "val"
     paths = sorted(folder.rglob("*.png"))
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no images to check with: give some to --images.")
+        raise FileNotFoundError(f"{folder} holds no images to check with: give some with --images.")
     return paths[:: max(1, len(paths) // 64)][:64]
 
 

@@ -234,7 +234,7 @@ def _check_head(head: nn.Module, layer: Layer, num_classes: int) -> None:
     if logits.shape[:2] != (2, num_classes) or logits.ndim != len(shape):
         raise ValueError(
             f"The head maps {shape} to {tuple(logits.shape)}: "
-            f"it must give {num_classes} logits an image"
+            f"it must give {num_classes} logits per image"
         )
 
 

@@ -1,7 +1,7 @@
-"""Name what is on images: `python -m going_modular.predict MODEL PATH...`.
+"""Classify images: `python -m going_modular.predict MODEL PATH...`.
 
 A path is an image, a folder, a pattern, or - for a list on standard input. Images are read and
-answered batch by batch, so that their number does not matter to memory.
+answered batch by batch, so any number of them fits into memory.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(options)
     except KeyboardInterrupt:
-        hint = ": --resume goes on" if options.csv else ""
+        hint = ": --resume continues" if options.csv else ""
         print(f"\npredict: interrupted{hint}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # of `| head`, which has seen enough
@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
             unsure += int(is_unsure)
             write(path, list(zip(names, probabilities.tolist(), strict=True)), bool(is_unsure))
     if failed:
-        print(f"predict: {failed} of {len(paths)} images not read", file=sys.stderr)
+        print(f"predict: {failed} of {len(paths)} images not readable", file=sys.stderr)
     if unsure:
         print(f"predict: {unsure} of {len(paths)} images below the threshold", file=sys.stderr)
     if options.csv:
-        known = f" ({len(done)} were there)" if done else ""
+        known = f" ({len(done)} were there before)" if done else ""
         print(f"answers written: {len(paths) - failed}, to {utils.printable(options.csv)}{known}")
     return 1 if failed else 0
 
@@ -147,9 +147,7 @@ def _writer(options: argparse.Namespace) -> Iterator[tuple[Callable, set[str]]]:
         return
     done = _answered(options.csv) if options.resume else set()
     if options.csv.exists() and not options.resume:
-        raise FileExistsError(
-            f"{options.csv} exists: --resume goes on with it; or give another name"
-        )
+        raise FileExistsError(f"{options.csv} exists: --resume continues it; or give another name")
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     with options.csv.open("a", newline="", encoding="utf-8", buffering=1) as file:
         table = csv.writer(file)
@@ -197,7 +195,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m going_modular.predict",
         description="Print the most probable classes of each image, prepared as in training. "
-        "A file that cannot be read is reported and passed over.",
+        "A file that cannot be read is reported and skipped.",
     )
     add = parser.add_argument
     add("model", type=Path, help="a file that going_modular.train wrote")
@@ -211,12 +209,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--csv", type=Path, help="write a table here; an earlier one is never overwritten")
     add("--json", action="store_true", help="print one JSON object per line")
-    add("--resume", action="store_true", help="go on with the table of --csv")
+    add("--resume", action="store_true", help="continue the table of --csv")
     options = parser.parse_args(arguments)
     if options.csv and options.json:
         parser.error("--csv and --json: choose one")
     if options.resume and not options.csv:
-        parser.error("--resume goes with --csv FILE, the table to go on with")
+        parser.error("--resume goes with --csv FILE, the table to continue")
     return options
 
 

@@ -21,7 +21,7 @@ LIST = PACKAGE.parent / "requirements.txt"  # in a checkout
 # Measured from top to bottom on a machine with 2 cores and no GPU, whose speed is the one below.
 NOTEBOOK_SECONDS = {"01": 40, "02": 75, "03": 65, "04": 80, "05": 54, "06": 60, "07": 69}
 NOTEBOOK_SECONDS |= {"08": 44, "09": 29, "10": 60}
-REFERENCE_SPEED = 75.0  # images a second, as `measure_speed` says on that machine
+REFERENCE_SPEED = 75.0  # images per second, as `measure_speed` says on that machine
 PYTHON = (3, 10)
 GB = 10**9
 
@@ -37,7 +37,7 @@ class Machine(NamedTuple):
     disk: float  # bytes, free in the current folder
     device: str
     precision: str  # of matrix products
-    speed: float | None  # images a second; None without PyTorch
+    speed: float | None  # images per second; None without PyTorch
 
 
 def show() -> None:
@@ -91,7 +91,7 @@ def _is_met(requirement: Any) -> bool:
 
 
 def measure_speed(seconds: float, device: object) -> float:
-    """Return how many images a second the embedded network trains on here, at 96 pixels."""
+    """Return how many images per second the embedded network trains on here, at 96 pixels."""
     import torch
     from torchvision.models import get_model
 
@@ -128,8 +128,8 @@ def problems(machine: Machine) -> Iterator[str]:
         )
     if machine.disk < GB:
         yield (
-            f"Only {_gigabytes(machine.disk)} of disk are free: make room for 1 GB, or downloads "
-            "and saved models will not fit."
+            f"Only {_gigabytes(machine.disk)} of disk space is free: make room for 1 GB, or "
+            "downloads and saved models will not fit."
         )
     if machine.memory and machine.memory < 4 * GB:
         yield (
@@ -143,8 +143,8 @@ def problems(machine: Machine) -> Iterator[str]:
 def report(machine: Machine) -> str:
     """Return the facts, the estimates and the problems as lines of text.
 
-    An estimate takes all of a notebook to scale with training, so beside a GPU it promises too
-    much.
+    The estimates assume that all of a notebook scales with training speed; with a GPU they promise
+    too much.
     """
     versions = (f"{name} {version or 'missing'}" for name, version in machine.versions.items())
     lines = [
@@ -158,7 +158,7 @@ def report(machine: Machine) -> str:
         factor = REFERENCE_SPEED / machine.speed
         times = (f"{name}: {_time(factor * s)}" for name, s in NOTEBOOK_SECONDS.items())
         lines += [
-            f"speed       {machine.speed:.0f} images a second in training",
+            f"speed       {machine.speed:.0f} images per second in training",
             "",
             "Each notebook takes about:",
             "   ".join(times),

@@ -30,6 +30,10 @@ from going_modular.training.strategies import STRATEGIES, Strategy
 DEFAULT_SIZES = {"charts": 128}
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NOT_KEPT = ("given", "like", "list_models")  # of the options, in a run's record
+WHAT_TRAINS = (
+    "what trains: the head (feature_extraction), also the last blocks (partial), everything "
+    "(full), the head and then everything (lp_ft), or everything from random weights (scratch)"
+)
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, model_builder.WeightsError)
 
 
@@ -74,7 +78,7 @@ def last_blocks(model: nn.Module, strategy: Strategy) -> int:
 
 
 class _WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something: None and False stand for what the help says."""
+    """Shows a default only where it is informative: the help texts explain None and False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if not action.default else super()._get_help_string(action)
@@ -89,17 +93,17 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=_WithDefaults,
     )
     add = parser.add_argument
-    add("--data", default="charts", help="a data set's name, or a folder of class folders")
+    add("--data", default="charts", help="name of a data set, or folder of class folders")
     add(
         "--labels",
         metavar="FILE[:COLUMN]",
-        help="a table with a row for each image, where no class folders say what is on them",
+        help="a table with one row per image, if the images are not in class folders",
     )
     add(
         "--groups",
         metavar="folder|PATTERN",
-        help="images of one folder, or with one match of this pattern in their names, go into one "
-        "split together: of a patient, a camera, a burst",
+        help="keep images of one folder, or with the same match of this pattern in their names, in "
+        "one split: those of one patient, camera or burst",
     )
     add("--model", default="efficientnet_lite0", help="a torchvision model, or timm:NAME")
     add(
@@ -109,18 +113,21 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="PATTERN",
         help='list the models, such as "resnet*" or "timm:*dinov2*", and do nothing else',
     )
-    add("--strategy", default="partial", choices=STRATEGIES, help="what to train")
-    add("--last", type=_from_0(int), help="blocks to train before the head; by default a third")
+    add("--strategy", default="partial", choices=STRATEGIES, help=WHAT_TRAINS)
+    add("--last", type=_from_0(int), help="how many blocks to train; by default a third")
     add(
         "--epochs",
         type=_above_0(int),
-        help="passes over the data (lp_ft: all layers' only); by default the strategy's",
+        help="passes over the data (lp_ft: of its second phase); by default the strategy's",
     )
     add("--batch-size", type=_above_0(int), default=32, help="images per step, over all processes")
     add("--lr", type=_above_0(float), help="learning rate of the head; of all layers with scratch")
     add("--trunk-lr", type=_above_0(float), help="learning rate of the pretrained part")
     add(
-        "--weight-decay", type=_from_0(float), default=1e-4, help="AdamW's, on weight matrices only"
+        "--weight-decay",
+        type=_from_0(float),
+        default=1e-4,
+        help="AdamW's, for weight matrices only",
     )
     add(
         "--balance",
@@ -135,40 +142,45 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         default=0.0,
         help="share of each label that is spread evenly over all classes",
     )
-    add("--size", type=_above_0(int), help="side of the images in pixels; else the weights' own")
+    add("--size", type=_above_0(int), help="side of the images in pixels; else what weights expect")
     add("--augment", action="store_true", help="crop, flip and recolour training images at random")
-    add("--keep-best", action="store_true", help="end with the epoch of the lowest val loss")
+    add("--keep-best", action="store_true", help="keep the epoch with the lowest validation loss")
     add(
         "--patience",
         type=_above_0(int),
-        help="stop after this many epochs without a lower val loss",
+        help="stop after this many epochs without a lower validation loss",
     )
     add(
         "--seed",
         type=_from_0(int, below=2**32),
         default=42,
-        help="of new layers and the order of images",
+        help="for new layers and for the order of the images",
     )
-    add("--workers", type=_from_0(int), help="processes that read images; by default what fits")
+    add("--workers", type=_from_0(int), help="processes that read images; by default automatic")
     add("--device", type=_device, help="cpu, cuda, cuda:1, mps; by default the fastest present")
     add("--no-cache", action="store_true", help="run frozen layers again in every epoch")
-    add("--test", action="store_true", help="measure the test split too, once, at the end")
-    add("--like", type=Path, metavar="RUN", help="repeat a run folder, but for other options given")
-    add("--tensorboard", action="store_true", help="write the epochs for TensorBoard, too")
+    add("--test", action="store_true", help="also measure the test split, once, at the end")
+    add(
+        "--like",
+        type=Path,
+        metavar="RUN",
+        help="repeat a run folder, except for options given here",
+    )
+    add("--tensorboard", action="store_true", help="also write the epochs for TensorBoard")
     add("--out", type=Path, help="run folder; by default a new one in runs/")
     add("--overwrite", action="store_true", help="replace an earlier run in --out")
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in --out that was interrupted, from its last finished epoch, "
-        "or with the newest one in runs/ that fits the other options",
+        help="continue the interrupted run in --out from its last finished epoch; without --out, "
+        "the newest one in runs/ that fits the other options",
     )
     options = parser.parse_args(arguments)
     if options.like:
         parser.set_defaults(**_options_of(options.like))
         options = parser.parse_args(arguments)
     blank = argparse.Namespace(**dict.fromkeys(vars(options)))
-    given = vars(parser.parse_args(arguments, blank))  # which defaults do not touch
+    given = vars(parser.parse_args(arguments, blank))  # without the defaults
     options.given = [name for name, value in given.items() if value is not None]
     if options.last is not None and options.strategy != "partial":
         parser.error(f"--last goes with --strategy partial, not with {options.strategy}")
@@ -211,7 +223,7 @@ def _device(text: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = utils.one_line(str(error).partition("\n")[0])
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no device of this machine: {reason}"
+            f"{text!r} is not a device of this machine: {reason}"
         ) from None
     return torch.device(text)
 
@@ -252,7 +264,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
         report.stage = "head"
         head_state = out / run_folder.HEAD_STATE
         _fit(model, STRATEGIES["feature_extraction"], loaders, device, options, head_state, report)
-        print("the head is ready; now all layers train")
+        print("the head is trained; now all layers train")
         _unfreeze(model, options, strategy)
     chosen = {"epochs": options.epochs, "lr": options.lr, "trunk_lr": options.trunk_lr}
     strategy = replace(strategy, **{key: value for key, value in chosen.items() if value})

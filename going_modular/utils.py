@@ -184,8 +184,8 @@ def save_model(
     Alone, it is the state_dict, as `torch.save` writes it; `model_name` ends in .pt or .pth.
     With `class_names` and `transform` it is all that `model_builder.load_model` needs, for a model
     of `model_builder.create_model`; .safetensors takes the place of .pt or .pth in the name. The
-    file keeps `metrics`, numbers by name, and `training`: what is worth knowing of how it came
-    about.
+    file keeps `metrics`, numbers by name, and `training`: what is worth knowing about how it
+    was trained.
 
     Raises ValueError where the model could not be loaded again, before anything is written. The
     file is written under a temporary name and then moved: a crash leaves the old one whole.
@@ -220,7 +220,7 @@ def save_model(
     except (OSError, RuntimeError, SafetensorError) as error:  # the writers' own, on a full disk
         reason = str(error).partition("\n")[0]
         raise OSError(
-            f"{printable(path)} cannot be written ({reason}): what was there before still is; "
+            f"{printable(path)} cannot be written ({reason}): an earlier file there is unchanged; "
             "is the disk full?"
         ) from error
     return path

@@ -185,7 +185,7 @@ def test_estimates_are_for_the_notebooks_that_exist():
     [
         ({"python": (3, 9, 1)}, "Python 3.9.1 is too old: install 3.10"),
         ({"missing": ["torchinfo>=1.8"]}, "Missing or too old: torchinfo>=1.8. Install with"),
-        ({"disk": 0.3e9}, "Only 0.3 GB of disk are free"),
+        ({"disk": 0.3e9}, "Only 0.3 GB of disk space is free"),
         ({"memory": 2.1e9}, "Only 2.1 GB of memory"),
         ({"cores": 1}, "only one core"),
     ],

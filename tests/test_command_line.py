@@ -61,7 +61,7 @@ def test_predict_names_each_photo_and_reports_the_unreadable(trained, tmp_path, 
     assert predict.main(arguments) == 1
     printed = capsys.readouterr()
     assert [line.split("\t")[1] for line in printed.out.splitlines()] == ["dark", "light"]
-    assert "broken.jpg" in printed.err and "1 of 3 images not read" in printed.err
+    assert "broken.jpg" in printed.err and "1 of 3 images not readable" in printed.err
     assert predict.main([*arguments[:2], "--top", "2"]) == 0
     _, first, probability, second, rest = capsys.readouterr().out.split()
     assert {first, second} == {"dark", "light"}

@@ -313,7 +313,7 @@ def test_offline_mode_asks_nobody(server, ants_and_bees, monkeypatch, tmp_path, 
 )
 def test_half_a_set_is_never_trusted(spoil, server, ants_and_bees, data):
     (server.folder / "hymenoptera_data.zip").write_bytes(spoil(HYMENOPTERA))
-    with pytest.raises(ValueError, match=r"hymenoptera: http.*\.zip came broken \("):
+    with pytest.raises(ValueError, match=r"hymenoptera: http.*\.zip arrived broken \("):
         data_setup.load("hymenoptera")
     assert visible(data) == []
     (server.folder / "hymenoptera_data.zip").write_bytes(HYMENOPTERA)

@@ -261,7 +261,7 @@ def test_command_overwrites_only_when_told(saved, quick, capsys):
     path.write_text("mine")
     (saved.parent / "model.onnx").unlink()
     assert export.main([str(saved), *photo]) == 1
-    assert "preprocessing.json: exported before" in capsys.readouterr().err
+    assert "preprocessing.json: exported already" in capsys.readouterr().err
     assert path.read_text() == "mine" and not (saved.parent / "model.onnx").exists()
     assert export.main([str(saved), *photo, "--overwrite"]) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["class_names"] == CLASS_NAMES

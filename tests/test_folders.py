@@ -217,10 +217,10 @@ def two_val_folders(root: Path) -> Path:
     ("make", "message"),
     [
         (no_folder, r"known by name \(charts, hymenoptera, .*\) nor a folder.*nowhere"),
-        (an_archive, r"ants\.zip is a file.*unpacked"),
+        (an_archive, r"ants\.zip is a file.*unpack it"),
         (an_empty_folder, "no class folders"),
         (pictures_without_classes, "no class folders"),
-        (one_class, "one class folder only, 'ants'"),
+        (one_class, "only one class folder, 'ants'"),
         (two_folders_too_many, "did you mean .*inner"),
         (an_empty_class, "'bees' .* has 0 different images"),
         (a_class_missing_from_val, "val has no usable image of bees"),

@@ -519,8 +519,8 @@ OTHERS = {
     "a pointer": (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     "nothing": (b"", "empty file"),
     "an archive": (b"PK\3\4" + bytes(50), "an archive: unpack it"),
-    "text": (b"ants to the left", "no image of a kind that is read"),
-    "bytes": (bytes(range(200)), "no image of a kind that is read"),
+    "text": (b"ants to the left", "not an image of a kind that can be read"),
+    "bytes": (bytes(range(200)), "not an image of a kind that can be read"),
 }
 
 
@@ -536,7 +536,7 @@ def test_what_is_no_image_is_named(refused, what):
 def test_formats_that_no_photo_has_are_not_decoded(refused, kind):
     image = noise(1, (64, 64)).convert("F" if kind == "PFM" else "RGB")
     message = refused(encoded(image, kind.replace("PFM", "PPM")))
-    assert "save" in message or "no image of a kind that is read" in message
+    assert "save" in message or "not an image of a kind that can be read" in message
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF"])

@@ -406,7 +406,7 @@ def test_groups_refuse_two_rules_for_the_trunk():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("resnet81", "Did you mean .*resnet18"), ("?", "Known are: alexnet"), ("raft_large", "")],
+    [("resnet81", "Did you mean .*resnet18"), ("?", "Known models: alexnet"), ("raft_large", "")],
 )
 def test_unknown_model(name, message):
     with pytest.raises(ValueError, match=f"Unknown model .*{message}"):

@@ -53,7 +53,7 @@ def test_what_is_no_file_is_answered_in_its_own_words(given, answer, saved, tmp_
     assert predict.main([str(saved), str(tmp_path / given), str(CHART)]) == 1
     printed = capsys.readouterr()
     assert answer in printed.err and "replace or delete" not in printed.err
-    assert "1 of 2 images not read" in printed.err
+    assert "1 of 2 images not readable" in printed.err
     assert printed.out.startswith(f"{CHART}\t")  # the others are answered all the same
 
 
@@ -142,7 +142,7 @@ def test_an_earlier_table_is_not_overwritten(saved, album, tmp_path, capsys):
     table = tmp_path / "answers.csv"
     table.write_text("mine\n1\n")
     assert predict.main([str(saved), str(album), "--csv", str(table)]) == 1
-    assert "exists: --resume goes on with it" in capsys.readouterr().err
+    assert "exists: --resume continues it" in capsys.readouterr().err
     assert predict.main([str(saved), str(album), "--csv", str(table), "--resume"]) == 1
     assert "is not a table of this command" in capsys.readouterr().err
     assert table.read_text() == "mine\n1\n"

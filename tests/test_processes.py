@@ -279,7 +279,7 @@ def test_a_killed_worker_is_started_again_and_goes_on(photo_folder, tmp_path, mo
         [*launcher, *command], capture_output=True, text=True, env=environment, timeout=400
     )
     assert result.returncode == 0, result.stderr
-    assert "going on with epoch" in result.stdout
+    assert "continuing with epoch" in result.stdout
     assert result.stdout.count("saved      ") == 1  # one process prints and writes
     assert not list((tmp_path / "two").glob("resume*"))
     one, two = (load_model(tmp_path / name / MODEL)[0].state_dict() for name in ("one", "two"))

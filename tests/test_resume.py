@@ -158,9 +158,9 @@ def test_patience_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"lr": 0.1}, "its lr of parameter group 1 was 0.05, and now it is 0.1"),
+        ({"lr": 0.1}, "its lr of parameter group 1 was 0.05 and is now 0.1"),
         ({"freeze": True}, "its trained part was"),
-        ({"keep_best": "acc"}, "its keep_best was None, and now it is 'acc'"),
+        ({"keep_best": "acc"}, "its keep_best was None and is now 'acc'"),
         ({"schedule": SCHEDULES["steps"]}, "its scheduler was 'NoneType'"),
     ],
 )
@@ -388,10 +388,10 @@ def interrupted(photo_folder, tmp_path, monkeypatch, capsys):
 def test_an_interrupted_run_goes_on(interrupted, tmp_path, capsys):
     out, options = interrupted
     assert train.main([*options, "--out", str(out)]) == 1
-    assert "--resume goes on with it, --overwrite replaces it" in capsys.readouterr().err
+    assert "--resume continues it, --overwrite replaces it" in capsys.readouterr().err
     assert train.main([*options, "--out", str(tmp_path / "whole")]) == 0
     assert train.main(["--resume"]) == 0  # the newest in runs/
-    assert "going on with epoch 2" in capsys.readouterr().out
+    assert "continuing with epoch 2" in capsys.readouterr().out
     (history, weights), (expected, same) = result(out), result(tmp_path / "whole")
     assert history == expected and all(torch.equal(same[n], v) for n, v in weights.items())
     assert train.main(["--resume", "--out", str(out)]) == 1
@@ -401,8 +401,8 @@ def test_an_interrupted_run_goes_on(interrupted, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--strategy", "full"], "begun with --strategy partial, not full"),
-        (["--batch-size", "4"], "begun with --batch-size 5, not 4"),
+        (["--strategy", "full"], "started with --strategy partial, not full"),
+        (["--batch-size", "4"], "started with --batch-size 5, not 4"),
     ],
 )
 def test_options_that_contradict_the_run_are_refused(interrupted, options, message, capsys):
@@ -426,7 +426,7 @@ def test_a_folder_that_is_spelled_or_called_otherwise_is_the_same(
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
     assert train.main(["--resume", "--data", path, "--out", str(out)]) == 0
-    assert "going on with epoch 2" in capsys.readouterr().out
+    assert "continuing with epoch 2" in capsys.readouterr().out
 
 
 def test_the_newest_run_is_found_by_the_place_of_its_data(interrupted, tmp_path, capsys):
@@ -454,7 +454,7 @@ def test_a_run_folder_has_one_live_run(interrupted, capsys):
     out, _ = interrupted
     with resuming.locked(out / ".lock", "it"):
         assert train.main(["--resume", "--out", str(out)]) == 1
-    assert "is in use by another run, which is still going" in capsys.readouterr().err
+    assert "is in use by another run that is still going" in capsys.readouterr().err
     assert json.loads((out / run_folder.UNFINISHED).read_text())["strategy"] == "partial"
 
 

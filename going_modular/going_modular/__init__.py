@@ -7,6 +7,6 @@ done by the package around them, which knows nothing of this one.
 
 if __name__ == "going_modular":
     raise ImportError(
-        "A file of this package was started by its path: in the folder above it, write "
+        "A file of this package was started by its path: in the folder above it, run "
         "`python -m going_modular.train` instead."
     )

@@ -19,7 +19,7 @@ def train(
     epochs: int,
     device: torch.device | str,
 ) -> dict[str, list[float]]:
-    """Train and look at the test loader after every epoch; return four lists, an entry an epoch.
+    """Train and look at the test loader after every epoch; return four lists, one entry per epoch.
 
     train_loss, train_acc, test_loss and test_acc are means over examples, where the course takes
     means of batch means.

@@ -36,8 +36,8 @@ def fetching(what: str, url: str, place: Path) -> Iterator[None]:
             f"The weights {what} cannot be downloaded: {utils.one_line(error)}\n"
             f"  from  {url}\n"
             f"  to    {place}\n"
-            f"Load this model once where there is internet and copy {place.name} from there to "
-            "here, or take the model efficientnet_lite0, whose weights need no download."
+            f"Load this model once on a computer with internet and copy {place.name} from there to "
+            "here, or use the model efficientnet_lite0, whose weights need no download."
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -53,7 +53,7 @@ def reading(path: Path | None) -> Iterator[None]:
             raise
         raise WeightsError(
             f"{path} is damaged, or holds other weights than its name says "
-            f"({utils.one_line(error)}): move it away, and it is downloaded again"
+            f"({utils.one_line(error)}): move it away, and it will be downloaded again"
         ) from error
 
 

@@ -104,8 +104,8 @@ def transform(name: str, weights: Any, size: int | None) -> ImageClassification:
     chosen = _timm().data.resolve_data_config(pretrained_cfg=(weights or _record(name)).to_dict())
     if chosen["crop_mode"] != "center":
         warnings.warn(
-            f"For {name}, timm prepares images by {chosen['crop_mode']!r}, so that nothing of a "
-            "long one is lost; here the middle is cropped, as for other models",
+            f"For {name}, timm prepares images by {chosen['crop_mode']!r}, which loses nothing of "
+            "a long one; here the middle is cropped, as for other models",
             stacklevel=4,  # whoever called data_setup.create_transform
         )
     size = size or chosen["input_size"][-1]

@@ -1,6 +1,6 @@
-"""Saved models: one safetensors file, whose header says all that it takes to use its weights.
+"""Saved models: one safetensors file, whose header holds all that is needed to use its weights.
 
-Knows the file and what may stand in it; how a network is built, `model_builder` tells it.
+Knows the file and what it may hold; `model_builder` tells it how to build a network.
 """
 
 import copy
@@ -91,8 +91,8 @@ class Blueprint:
             raise ValueError(f"The model cannot be saved: its {key} must be {rule}.")
         if len(text) > MOST_LETTERS:
             raise ValueError(
-                f"The model cannot be saved: what describes it takes {len(text):,} letters, and "
-                f"at most {MOST_LETTERS:,} are read. Shorten class_names or training."
+                f"The model cannot be saved: its description has {len(text):,} letters, and at "
+                f"most {MOST_LETTERS:,} are read. Shorten class_names or training."
             )
         self._check_model(model, len(description["class_names"]))
         # Copies: the format takes no tied weights, and no parts of a larger tensor.
@@ -115,8 +115,8 @@ class Blueprint:
         except Exception as error:  # a learner may have changed anything
             raise ValueError(
                 f"The model cannot be saved with {num_classes} class_names: it is not "
-                f"{self.architecture} with as many classes ({one_line(error)}). Without "
-                "class_names and transform its weights are saved alone."
+                f"{self.architecture} with that many classes ({one_line(error)}). Without "
+                "class_names and transform, only its weights are saved."
             ) from error
 
 
@@ -135,11 +135,11 @@ def load(
             description = _read(header.get(ENTRY))
             weights = {key: file.get_tensor(key) for key in file.keys()}  # mapped into memory
             if header.get("crc32") != _checksum(header[ENTRY], weights):
-                raise ValueError("is damaged: its checksum is another. Copy it here again.")
+                raise ValueError("is damaged: its checksum does not match. Copy it here again.")
             model = _build(description, build, weights, head)
     except UNREADABLE as error:
         raise ValueError(
-            f"{name} cannot be read as a saved model: it is damaged, or not a file of "
+            f"{name} cannot be read as a saved model: it is damaged, or was not written by "
             f"utils.save_model ({one_line(error)})."
         ) from error
     except ValueError as error:
@@ -157,7 +157,7 @@ def _check_kind(path: Path) -> None:
             "holds weights alone, written by torch.save: "
             "model.load_state_dict(torch.load(path, weights_only=True)) takes them. (A model.pt of "
             'an earlier version has them under "state_dict".) For a file that can be used by '
-            "itself, give utils.save_model class_names=... and transform=..."
+            "itself, pass class_names=... and transform=... to utils.save_model"
         )
     if int.from_bytes(start, "little") > MOST_HEADER_BYTES:
         raise SafetensorError("its header is too large")
@@ -179,7 +179,7 @@ def _read(text: str | None) -> dict[str, Any]:
         )
     for key, rule in _broken_rules(description):
         raise ValueError(
-            f"cannot be used: its {key} is not {rule}. Ask for the file again where it comes from."
+            f"cannot be used: its {key} is not {rule}. Get the file again from its source."
         )
     return description
 

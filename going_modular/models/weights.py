@@ -35,7 +35,7 @@ def spell(name: str) -> str:
     if architecture in names:
         return name
     close = difflib.get_close_matches(architecture, names)
-    hint = f"Did you mean {', '.join(close)}?" if close else f"Known are: {', '.join(names)}."
+    hint = f"Did you mean {', '.join(close)}?" if close else f"Known models: {', '.join(names)}."
     raise ValueError(f"Unknown model {name!r}. {hint}")
 
 

@@ -80,12 +80,12 @@ DATA_SETS = {  # addresses and checksums are torchvision's; for the two zips non
 
 
 def prepare(name: str) -> Path:
-    """Return the folder of a data set in `DATA_SETS`; download it and put it in order, if need be.
+    """Return the folder of a data set in `DATA_SETS`; download and unpack it if need be.
 
-    It lies in `download_folder()`, and one that is there is used as it is. A new one appears whole
-    or not at all: until then all is in a hidden folder beside it, where a later run finds the
-    files that have arrived. Raises ConnectionError where one cannot be had and ValueError where one
-    is broken, saying what to do by hand.
+    It is in `download_folder()`; if it is there already, it is used as it is. A new one appears
+    whole or not at all: until then everything is in a hidden folder beside it, where a later run
+    finds the files that have arrived. Raises ConnectionError if a file cannot be downloaded and
+    ValueError if one is broken, saying what to do by hand.
     """
     data_set, root = DATA_SETS[name], download_folder()
     folder, work = root / name, root / f".{name}"
@@ -103,7 +103,7 @@ def prepare(name: str) -> Path:
         files = (f"  {data_set.base_url}{file}\n  as {place / file}" for file in data_set.registry)
         raise type(error)(
             f"{name}: {error}.\nTo download it by hand, save\n" + "\n".join(files) + "\nand try "
-            f"again, or put the images into {folder / 'train'}, one folder a class. "
+            f"again, or put the images into {folder / 'train'}, one folder per class. "
             "The data set charts needs no download."
         ) from error
     return folder
@@ -132,7 +132,7 @@ def _make(data_set: DataSet, root: Path, work: Path, temporary: Path) -> Path:
             if path == given:
                 raise ValueError(f"{path} is broken ({error}): save it again") from error
             path.unlink(missing_ok=True)
-            raise ValueError(f"{data_set.base_url}{file} came broken ({error})") from error
+            raise ValueError(f"{data_set.base_url}{file} arrived broken ({error})") from error
     for split, open_split in data_set.splits.items():
         _place(open_split(unpacked), ready / split)
     return ready

@@ -99,14 +99,14 @@ def find_class_names(root: Path) -> list[str]:
     if not names:
         raise ValueError(
             f"{printable(root)} holds no class folders: put the images of each class into a "
-            "folder of its own, named like the class"
+            "folder of its own, named after the class"
         )
     inner = found[0]
     while len(inside := subfolders(inner)) == 1:
         (inner,) = inside
     hint = f", or did you mean {printable(inner)}?" if inside else ""
     raise ValueError(
-        f"{printable(root)} holds one class folder only, {printable(names[0])!r}: there is nothing "
+        f"{printable(root)} holds only one class folder, {printable(names[0])!r}: there is nothing "
         f"to tell apart. Add a folder for a second class{hint}"
     )
 
@@ -115,7 +115,7 @@ def find_class_names(root: Path) -> list[str]:
 
 
 def find_splits(folder: Path) -> dict[str, Path]:
-    """Return the folders that are splits by their names, in the order train, val, test.
+    """Return the folders that are splits by name, in the order train, val, test.
 
     Signs, digits and `FILLERS` beside one of `SPLIT_WORDS` do not count, nor does another word that
     the splits share: "Training Set", "train2017", "test 20%", "seg_train" and "seg_test". A folder

@@ -1,6 +1,6 @@
-"""What of an image file decides its pixels, and which kinds are refused by name.
+"""Which parts of an image file decide its pixels, and which kinds are refused by name.
 
-It knows bytes. Metadata is left out before a decoder sees the file: it then can neither stop the
+It knows bytes. Metadata is left out before a decoder sees the file, so that it can neither stop the
 reading nor cause a warning. What Pillow would open but read wrongly is refused here.
 """
 
@@ -66,7 +66,7 @@ def _jpeg(content: bytes) -> Essentials:
 def _png(content: bytes) -> Essentials:
     parts, exif, place = [content[:8]], b"", 8
     if content[12:16] != b"IHDR":
-        raise Unsupported("a PNG that does not begin with its size: save it anew as PNG")
+        raise Unsupported("a PNG that does not begin with its size: save it again as PNG")
     depth, colours = struct.unpack_from("2B", content, 24)
     while place + 8 <= len(content) and content[place + 4 : place + 8] != b"IEND":
         length, name = struct.unpack_from(">I4s", content, place)

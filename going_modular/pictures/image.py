@@ -59,7 +59,7 @@ OTHERS = {  # what else is found under an image's name
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Read an image as 8-bit RGB, turned as its EXIF orientation says; of several, the first.
+    """Read an image as upright 8-bit RGB, as its EXIF orientation says; of several, the first.
 
     Transparent pixels become white; 16 bits are scaled to 8. Raises FileNotFoundError, or
     ValueError for a file that is damaged, or of a kind whose pixels could come out wrong: the
@@ -196,7 +196,7 @@ def _kind(start: bytes) -> str:
     for signature, what in OTHERS.items():
         if re.match(signature, start, re.DOTALL):
             raise Unsupported(what)
-    raise Unsupported("no image of a kind that is read")
+    raise Unsupported("not an image of a kind that can be read")
 
 
 def _to_rgb(image: Image.Image, bits: int) -> Image.Image:

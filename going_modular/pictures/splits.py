@@ -1,6 +1,6 @@
-"""What is in the files of a data set decides: which can be used, and which split each belongs to.
+"""Decide by their content which files of a data set can be used, and which split each belongs to.
 
-It knows contents, and hands folders and their names on as it finds them.
+It knows contents, and passes folders and their names on as it finds them.
 """
 
 import hashlib

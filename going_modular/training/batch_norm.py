@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class OverAllProcesses(TorchFunctionMode):
-    """Let BatchNorm see the rows of all processes; all else is computed as ever."""
+    """Let BatchNorm see the rows of all processes; everything else is computed as usual."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return (_batch_norm if func is F.batch_norm else func)(*args, **(kwargs or {}))

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler
 from torch.utils.data import DataLoader
 
-NO_BATCH = "The dataloader gave no batch: is drop_last=True, with fewer images than a batch has?"
+NO_BATCH = "The dataloader gave no batch: is drop_last=True, with less data than one batch?"
 
 
 def watched_loader(
@@ -83,7 +83,9 @@ def is_stepped_per_batch(
     another optimizer.
     """
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
-        raise ValueError("The scheduler is another optimizer's: make it from the one that trains.")
+        raise ValueError(
+            "The scheduler is for another optimizer: make it from the one that trains."
+        )
     planned = getattr(scheduler, "total_steps", None)
     if planned is None:
         return isinstance(scheduler, CyclicLR)
@@ -91,7 +93,7 @@ def is_stepped_per_batch(
     if planned != steps:
         raise ValueError(
             f"The {type(scheduler).__name__} was made for {planned} steps, but this run takes "
-            f"{steps} (epochs x batches an epoch)."
+            f"{steps} (epochs x batches per epoch)."
         )
     return True
 
@@ -106,8 +108,9 @@ def check_batch_of_one(error: ValueError, batch: int) -> None:
             "batch_size of 2 or more."
         ) from error
     warnings.warn(
-        "A last batch of one image is left out of each epoch: BatchNorm trains on two or more. "
-        "Another batch_size makes use of it; drop_last=True leaves it out without this warning.",
+        "The last batch of each epoch is a single image and is left out: BatchNorm needs two or "
+        "more to train. Another batch_size uses it; drop_last=True leaves it out without this "
+        "warning.",
         stacklevel=4,
     )
 
@@ -118,6 +121,6 @@ def check_steps(steps: int, examples: int, epoch: int, scale: float) -> None:
         raise ValueError(NO_BATCH)
     if not steps:
         raise FloatingPointError(
-            f"No step was taken in epoch {epoch}: in float16 the gradients of every batch are too "
-            f"large, at last with a loss scale of {scale:g}. Use dtype=torch.float32."
+            f"No step was taken in epoch {epoch}: in float16 the gradients of every batch "
+            f"overflow, even with a loss scale of {scale:g}. Use dtype=torch.float32."
         )

@@ -1,4 +1,4 @@
-"""What tells that two runs see the same: hashes of tensors, settings and data.
+"""How to tell that two runs see the same: hashes of tensors, settings and data.
 
 Knows contents; where they lie and what they are called does not count.
 """

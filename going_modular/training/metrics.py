@@ -14,7 +14,7 @@ from going_modular.training.cutting import trained_state
 
 
 class History(dict):
-    """What `engine.train` measured: a dict of lists with one entry an epoch, and `best_epoch`.
+    """What `engine.train` measured: a dict of lists, one entry per epoch, and `best_epoch`.
 
     The keys: train_loss, train_acc, lr, seconds, and val_loss, val_acc with a `val_dataloader` or
     test_loss, test_acc with a `test_dataloader`. Losses and accuracies are means over examples.
@@ -74,9 +74,9 @@ def count_correct(logits: Tensor, labels: Tensor) -> Tensor:
         if ((labels.sum(dim=1) - 1).abs() < 0.01).all():  # the precision of bfloat16
             return (logits.argmax(dim=1) == labels.argmax(dim=1)).sum()
     raise ValueError(
-        f"There is no accuracy for logits {tuple(logits.shape)} and labels {tuple(labels.shape)} "
-        f"in {str(labels.dtype).removeprefix('torch.')}: labels are class numbers (N,), or shares "
-        "(N, classes) that sum to 1 in each row."
+        f"Accuracy is not defined for logits {tuple(logits.shape)} and labels "
+        f"{tuple(labels.shape)} in {str(labels.dtype).removeprefix('torch.')}: labels are "
+        "class numbers (N,), or shares (N, classes) that sum to 1 in each row."
     )
 
 

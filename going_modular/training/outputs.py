@@ -28,7 +28,7 @@ ABANDONED_SECONDS = 24 * 3600  # since the last write to a temporary file
 
 
 class CannotKeep(OSError):
-    """The cache folder does not take what is to be kept; the message says what to do."""
+    """The cache folder cannot take what should be kept; the message says what to do."""
 
 
 class TrunkOutputs(Dataset):

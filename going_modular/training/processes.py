@@ -1,12 +1,12 @@
 """Several processes that train one model: what each does alone, and what they exchange.
 
 `torchrun` starts them. Each takes its share of every batch: rows 0, N, 2N... belong to the first of
-N processes, rows 1, N+1... to the second. Exchanged is what has to be computed over a whole batch:
+N processes, rows 1, N+1... to the second. They exchange what must be computed over a whole batch:
 the gradients' mean, BatchNorm's statistics, the sums of the metrics.
 
-Equal to one process, to rounding: the batches and their order, the gradients, BatchNorm, and every
-loss and accuracy. Not equal: what is drawn at random for each example. Dropout, stochastic depth
-and augmentation draw other numbers in each process, from the same distribution.
+The same as in one process, up to rounding: the batches and their order, the gradients, BatchNorm,
+and every loss and accuracy. Not the same: what is drawn at random for each example. Dropout,
+stochastic depth and augmentation draw other numbers in each process, from the same distribution.
 
 Without torchrun nothing here does anything: there is one process, and its share is the whole.
 """

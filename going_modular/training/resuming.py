@@ -116,8 +116,8 @@ class Run:
         if self.epoch == 1:
             return ""
         if self.epoch > epochs:
-            return f"{printable(self.path)}: all {epochs} epochs were done before."
-        return f"{printable(self.path)}: going on with epoch {self.epoch}."
+            return f"{printable(self.path)}: all {epochs} epochs are already done."
+        return f"{printable(self.path)}: continuing with epoch {self.epoch}."
 
     def finish_epoch(self) -> None:
         """Count an epoch as done, and save all that it has changed."""
@@ -135,20 +135,20 @@ class Run:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # what a damaged file leads torch's reader to
             raise ValueError(
-                f"{name} cannot be read as a resume state ({one_line(error)}): to begin anew, "
+                f"{name} cannot be read as a resume state ({one_line(error)}): to start afresh, "
                 "move it away or choose another file"
             ) from error
         if not isinstance(state, dict) or state.get("resume state") != FORMAT:
             raise ValueError(
                 f"{name} holds something else, or the resume state of another version of "
-                "going_modular: go on with that version, or choose another file"
+                "going_modular: continue with that version, or choose another file"
             )
         for key, value in self.about.items():
             was = state["about"].get(key)
             if was != value:
                 raise ValueError(
-                    f"{name} holds the state of another run: its {key} was {was}, and now it is "
-                    f"{value}. Go on with what it was, or choose another file"
+                    f"{name} holds the state of another run: its {key} was {was} and is now "
+                    f"{value}. Continue with what it was, or choose another file"
                 )
         return state
 
@@ -194,7 +194,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
                     path.unlink(missing_ok=True)
     except Timeout:
         raise OSError(
-            f"{what} is in use by another run, which is still going: wait for it, or choose "
+            f"{what} is in use by another run that is still going: wait for it to end, or choose "
             "another place"
         ) from None
 

@@ -104,20 +104,20 @@ def _find_interrupted(options: Namespace) -> tuple[Path, Namespace] | None:
         if options.out is not None:
             option = "--" + other[0].replace("_", "-")
             raise ValueError(
-                f"{utils.printable(options.out)} was begun with {option} {was.get(other[0])}, not "
-                f"{getattr(options, other[0])}: leave {option} out to go on with it, or give "
-                "another --out to begin a new run"
+                f"{utils.printable(options.out)} was started with {option} {was.get(other[0])}, "
+                f"not {getattr(options, other[0])}: leave {option} out to continue it, or give "
+                "another --out to start a new run"
             )
     if processes.is_restarted():
         return None
     if options.out is None:
         raise FileNotFoundError(
             "runs/ holds no interrupted run that fits these options: name its folder with --out, "
-            "or leave out --resume to begin one"
+            "or leave out --resume to start one"
         )
     state = "a finished run" if (options.out / MODEL).exists() else "no interrupted run"
     raise FileNotFoundError(
-        f"{utils.printable(options.out)} holds {state}: there is nothing to go on with"
+        f"{utils.printable(options.out)} holds {state}: there is nothing to continue"
     )
 
 
@@ -146,7 +146,7 @@ def _require_free(out: Path, overwrite: bool) -> None:
     name = utils.printable(out)
     if (out / UNFINISHED).exists():
         raise FileExistsError(
-            f"{name} holds an interrupted run: --resume goes on with it, --overwrite replaces it, "
+            f"{name} holds an interrupted run: --resume continues it, --overwrite replaces it, "
             "another --out leaves it alone"
         )
     raise FileExistsError(
@@ -166,12 +166,15 @@ def _has_state(out: Path) -> bool:
 
 
 def _leave(out: Path) -> None:
-    """Say how an interrupted run goes on, or remove what it has written if it had not begun."""
+    """Say how to continue an interrupted run, or remove what it wrote if it had not begun."""
     if not _has_state(out):
         finish(out)
         return
     words = [sys.executable, "-m", "going_modular.train", "--resume", "--out", out]
-    print(f"\ntrain: what is done is kept; to go on: {utils.shell_command(words)}", file=sys.stderr)
+    print(
+        f"\ntrain: finished epochs are kept; continue with: {utils.shell_command(words)}",
+        file=sys.stderr,
+    )
 
 
 @contextlib.contextmanager

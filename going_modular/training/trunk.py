@@ -51,7 +51,7 @@ def run_once(
                 dataloader = run_trunk(parts.trunk, dataloader, device, dtype, verbose)
             loaders.append(dataloader)
     except CannotCut as reason:
-        say(f"Nothing to do only once: {reason}. The plain loop runs.", verbose)
+        say(f"Nothing can be computed only once: {reason}. The plain loop runs.", verbose)
         return model, model, train_dataloader, val_dataloader
     done = [loader.dataset for loader in loaders if loader is not None]
     reused = ", in an earlier run" if all(one.reused for one in done) else ""

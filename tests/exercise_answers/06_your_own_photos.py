@@ -70,7 +70,7 @@ WRONG = {
         (
             "grey = np.asarray(image.convert('L'), np.int16)\n"
             "return (grey[:, 1:] > grey[:, :-1]).ravel()",
-            "bring them to one size",
+            "bring it to one size",
         ),
         (
             "grey = np.asarray(image.convert('L').resize((9, 8)), np.int16)\nreturn grey > 120",
@@ -86,14 +86,14 @@ WRONG = {
             "grey = np.asarray(image.convert('L').resize((16, 16)), np.int16)\n"
             "left, right = grey[:, :8], grey[:, :7:-1]\n"
             "return abs(left - right) > abs(left - right).mean()",
-            "of a mirrored picture",
+            "for a mirrored image",
         ),
         ("return np.ones(64, bool)", "left and right must matter"),
-        (LOOK.replace('.convert("L")', ""), "first make all grey"),
+        (LOOK.replace('.convert("L")', ""), "first make every image grey"),
         (LOOK.replace("(9, 8)", "(5, 4)"), "16 values are too few"),
     ],
     4: [
-        (RANK.replace("argsort()", "argsort()[::-1]"), "turn the order round"),
+        (RANK.replace("argsort()", "argsort()[::-1]"), "reverse the order"),
         (
             "probabilities = make_probe().fit(features, labels).predict_proba(features)\n"
             "return probabilities[np.arange(len(labels)), labels].argsort()",

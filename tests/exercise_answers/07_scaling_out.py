@@ -25,10 +25,10 @@ yield from held
 
 WRONG = {
     1: [
-        ("return sum(gradients) / len(gradients)", "does each picture count the same?"),
-        ("return sum(gradients)", "a sum is no mean"),
-        (WEIGHTED.replace(" / sum(counts)", ""), "does each picture count the same?"),
-        ("return gradients[0]", "does each picture count the same?"),
+        ("return sum(gradients) / len(gradients)", "does each image count the same?"),
+        ("return sum(gradients)", "a sum is not a mean"),
+        (WEIGHTED.replace(" / sum(counts)", ""), "does each image count the same?"),
+        ("return gradients[0]", "does each image count the same?"),
         ("return torch.stack(gradients).mean()", "the gradients' shape"),
     ],
     2: [
@@ -52,7 +52,7 @@ WRONG = {
         (
             SHARE.replace("return [batch[rank::ranks] for batch in batches]", "")
             + "return batches[rank::ranks]",
-            "one waits for ever",
+            "one rank waits for ever",
         ),
         (SHARE.replace("batch[rank::ranks] for", "batch for"), "is seen 2 times"),
         (
