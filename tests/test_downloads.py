@@ -367,7 +367,8 @@ def test_an_archive_put_in_place_by_hand_is_used_offline_and_kept(ants_and_bees,
     assert (data / "hymenoptera_data.zip").read_bytes() == HYMENOPTERA
 
 
-@pytest.mark.parametrize("checksum", [None, "md5:" + md5(HYMENOPTERA)])
+# With ids: the archive carries the time of day, and every process must collect the same tests.
+@pytest.mark.parametrize("checksum", [None, "md5:" + md5(HYMENOPTERA)], ids=["unknown", "known"])
 def test_a_broken_one_is_named_and_kept(checksum, server, ants_and_bees, monkeypatch, data):
     known = downloads.DATA_SETS["hymenoptera"]
     known = known._replace(registry={"hymenoptera_data.zip": checksum})
