@@ -211,10 +211,10 @@ for run in [run for run in photos_table if run["strategy"] == "scratch"] + probe
 # %% alt="Validation accuracy against the learning rate for probe, partial and full, on charts and on ants and bees; a point per seed." slideshow={"slide_type": "subslide"}
 # @title Figure: validation accuracy over learning rates
 def by_rate(table, rung):
-    """Sort a rung's runs of seeds 0 and 1 by the rate that was varied."""
+    """Sort a rung's runs by the rate that was varied."""
     rates = {}
     for run in table:
-        if NAMES[run["strategy"]] == rung and run["seed"] in ("0", "1"):
+        if NAMES[run["strategy"]] == rung:
             rates.setdefault(float(run["trunk_lr"] or run["lr"]), []).append(run)
     return dict(sorted(rates.items()))
 
@@ -234,7 +234,7 @@ for axis, (title, table) in zip(axes, [("Charts", charts_table), ("Ants and bees
         axis.plot(list(rates), means, style[1:], color=color)
         for rate, runs in rates.items():
             axis.plot([rate] * len(runs), right(runs).mean(axis=1), style[0], color=color)
-        place = 0 if rung == "partial" else -1
+        place = -1 if rung == "probe" else 0
         axis.annotate(rung, (list(rates)[place], means[place]), color=color, va="center",
                       ha="left" if place else "right", xytext=(8 if place else -8, 0),
                       textcoords="offset points")
@@ -255,8 +255,8 @@ for name, table, rungs in [("charts", charts_table, charts), ("ants and bees", p
               f"{difference(rates[rate], rungs['probe'])}{edge}")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# On charts the trunk's rate matters: from 5e-5 to 5e-4, each step up gains. On ants and bees no rate lifts
-# the mean of partial or full above the probe's.
+# On charts the trunk's rate matters: from 5e-5 to 5e-4, each step up gains. On ants and bees no rate
+# lifts the mean of partial or full above the probe's.
 #
 # The comparison even favours fine-tuning: its rate was picked on the very images on which the two
 # are then compared, while the probe kept its usual one. Fine-tuning still does not win on ants and
@@ -389,7 +389,7 @@ for rung, result in test.items():
 # seed each. About one seed in three falls outside mean ± standard deviation, with nothing wrong.
 #
 # But mind where the test images come from. All our charts are *drawn*, by one script. A pile of real
-# reports would be harder, and notebook 10 tries other styles of chart.
+# reports would be harder; [notebook 10](10_can_you_trust_it.ipynb) tries other styles of chart.
 #
 # ## Which mistakes?
 #
@@ -590,5 +590,5 @@ assert max(abs(a.mean() - b.mean()) for a, b in comparisons["probe − probe"]) 
 #    confuse?
 #
 # How far can you trust a single answer, and what happens when the images change? Go on with
-# notebook 10. Five ways in which evaluations fool their authors are reproduced in the
-# [bug clinic](08_bug_clinic.ipynb).
+# [10 · Can you trust it?](10_can_you_trust_it.ipynb) Five ways in which evaluations fool their
+# authors are reproduced in the [bug clinic](08_bug_clinic.ipynb).
