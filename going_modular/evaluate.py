@@ -17,6 +17,7 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 from going_modular import data_setup, engine, evaluation, model_builder, utils
 from going_modular.data_setup import ImageDataset
+from going_modular.models import onnx
 from going_modular.pictures import folders
 from going_modular.training.metrics import Predictions
 from going_modular.utils import printable
@@ -53,10 +54,10 @@ def run(options: argparse.Namespace) -> None:
     groups = info["training"].get("groups")
     images, how = read(options.data, options.split, class_names, groups, options.labels)
     print(f"data       {printable(options.data)}: {how}, {len(images)} images")
-    result = predict(model, info, images)
+    result = predict(model, info, images, options.no_onnx)
     print(report(result, class_names))
     if other:
-        print(_comparison(options, result, predict(*other, images)))
+        print(_comparison(options, result, predict(*other, images, options.no_onnx)))
     if options.out:
         write(options.out, result, images)
         print(f"\nwritten    {', '.join(str(path) for path in sorted(options.out.iterdir()))}")
@@ -93,12 +94,18 @@ def read(
     return ImageDataset(samples, class_names), f"split {split} ({splits.how})"
 
 
-def predict(model: torch.nn.Module, info: dict, images: ImageDataset) -> Predictions:
+def predict(
+    model: torch.nn.Module, info: dict, images: ImageDataset, no_onnx: bool = False
+) -> Predictions:
     """Run a model over images as it was saved to prepare them.
 
     In float32: the same file gives the same numbers on every machine.
     """
     dataloader = data_setup.create_dataloader(images, info["transform"], batch_size=8)
+    if not no_onnx:
+        model, note = onnx.faster(model, info["transform"].crop_size[0], len(images))
+        if note:
+            print(f"engine     {note}")
     return engine.predict(model, dataloader, dtype=torch.float32)
 
 
@@ -215,6 +222,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--labels", metavar="FILE[:COLUMN]", help="a table with a row for each image")
     add("--compare", type=Path, metavar="MODEL", help="another model with the same classes")
+    add("--no-onnx", action="store_true", help="let PyTorch answer, whatever their number")
     add("--out", type=Path, help="new folder for the confusion matrix, answers and worst mistakes")
     options = parser.parse_args(arguments)
     if options.out and options.out.exists():

@@ -6,7 +6,6 @@ model.onnx, and preprocessing.json, which tells a program in any language what t
 
 import argparse
 import copy
-import importlib.util
 import json
 import os
 import statistics
@@ -15,20 +14,17 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torchvision.transforms._presets import ImageClassification
 
 from going_modular import data_setup, model_builder, utils
+from going_modular.models import onnx
 
 PROGRAM, ONNX, PREPROCESSING = FILES = ("model.pt2", "model.onnx", "preprocessing.json")
-TOLERANCE = 1e-4  # in probability; float32 sums in another order differ by about 1e-6
 BATCH = 32
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class Comparison(NamedTuple):
@@ -63,8 +59,7 @@ def export_model(
     Raises FileExistsError rather than replace a file, and ImportError where packages are missing.
     """
     folder = Path(folder)
-    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := onnx.missing_packages():
         raise ModuleNotFoundError(f"Export needs packages: run `pip install {' '.join(missing)}`.")
     taken = [str(folder / name) for name in FILES if (folder / name).exists()]
     if taken and not overwrite:
@@ -85,31 +80,9 @@ def export_model(
 
 
 def _write_models(model: nn.Module, size: int, folder: Path) -> None:
-    """Trace a copy of the model on the CPU, in eval mode, with a free batch size, and save it."""
-    model = copy.deepcopy(model).to("cpu", torch.float32, memory_format=torch.contiguous_format)
-    # Of frozen attention, PyTorch before 2.8 makes one fused operation, which ONNX does not know.
-    model.eval().requires_grad_(True)
-    for module in model.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # an activation in place takes ONNX's translation twice as long
-    images = torch.zeros(2, 3, size, size)  # a batch of one would be taken for a constant
-    batch = torch.export.Dim("batch", min=1)
-    with torch.enable_grad():
-        program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},), strict=False)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names folders of this machine
+    program = onnx.trace(model, size)
     torch.export.save(program, folder / PROGRAM)
-    torch.onnx.export(
-        program,
-        (),
-        folder / ONNX,
-        dynamo=True,
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes=({0: "batch"},),  # only the name, which PyTorch before 2.7 does not take
-        external_data=False,
-        verbose=False,
-    )
+    onnx.write(program, folder / ONNX)
 
 
 def describe_preprocessing(
@@ -163,12 +136,12 @@ def compare(model: nn.Module, folder: str | Path, images: Tensor) -> list[Compar
     PyTorch has.
     """
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    program, onnx = Path(folder, PROGRAM), Path(folder, ONNX)
+    program, graph = Path(folder, PROGRAM), Path(folder, ONNX)
     in_memory = sum(tensor.nbytes for tensor in model.state_dict().values())
     runners = {
         "PyTorch": ("in memory", in_memory, model),
         "torch.export": (PROGRAM, _size(program), torch.export.load(program).module()),
-        "ONNX Runtime": (ONNX, _size(onnx), _onnx_runner(onnx)),
+        "ONNX Runtime": (ONNX, _size(graph), onnx.runner(graph)),
     }
     batch = images[torch.arange(BATCH) % len(images)]
     rows = []
@@ -194,22 +167,6 @@ def compare(model: nn.Module, folder: str | Path, images: Tensor) -> list[Compar
 def _size(path: Path) -> int:
     parts = path.parent.glob(f"{path.name}*")  # model.onnx.data too, where there is one
     return sum(part.stat().st_size for part in parts)
-
-
-def _onnx_runner(path: Path) -> Callable[[Tensor], Tensor]:
-    onnxruntime = _import_onnxruntime()
-    onnxruntime.set_default_logger_severity(3)  # it warns of each device that it does not find
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def _import_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime without its telemetry, on which it decides while it is imported."""
-    with mock.patch.dict(os.environ, ORT_DISABLE_TELEMETRY="1"):
-        import onnxruntime
-    return onnxruntime
 
 
 def _probabilities(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -281,12 +238,12 @@ def _run(options: argparse.Namespace) -> int:
     print(f"\nchecked on the CPU in float32: images {len(images)}, threads {threads}")
     rows = compare(model, out, images)
     print(table(rows))
-    wrong = [row for row in rows if not row.largest_difference <= TOLERANCE]  # catches NaN too
+    wrong = [row for row in rows if not row.largest_difference <= onnx.TOLERANCE]  # catches NaN too
     for row in wrong:
         print(
             f"export: error: {utils.printable(out / row.file)} differs from the model by up to "
-            f"{row.largest_difference:.1e} in probability (at most {TOLERANCE:.0e} is rounding): "
-            "do not use it.",
+            f"{row.largest_difference:.1e} in probability (at most {onnx.TOLERANCE:.0e} is "
+            "rounding): do not use it.",
             file=sys.stderr,
         )
     return 1 if wrong else 0

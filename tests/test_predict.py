@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.models import get_model_weights
 
 from going_modular import data_setup, model_builder, predict, utils
+from going_modular.models import onnx
 
 CHART = data_setup.DATA_SETS["charts"] / "val" / "pie" / "03.png"
 CLASS_NAMES = ["area", "bar", "pie"]
@@ -158,3 +159,44 @@ def test_below_the_threshold_an_answer_is_unsure(saved, capsys):
     printed = capsys.readouterr()
     assert printed.out.split("\t")[1:3] == ["unsure", name]
     assert "1 of 1 images below the threshold" in printed.err
+
+
+# --- by ONNX Runtime -----------------------------------------------------------------------------
+
+
+def test_many_images_are_answered_by_onnx_runtime_and_the_same(saved, album, capsys, monkeypatch):
+    monkeypatch.setattr(onnx, "WORTH", 5)
+    asked = [str(saved), str(album / "one"), "--json", "--top", "12"]
+    answers = []
+    for options in ([], ["--no-onnx"]):
+        assert predict.main(asked + options) == 0
+        printed = capsys.readouterr()
+        answers.append([json.loads(line) for line in printed.out.splitlines()])
+        assert ("ONNX Runtime answers" in printed.err) == (options == [])
+    for a, b in zip(*answers, strict=True):
+        assert a["path"] == b["path"]
+        for x, y in zip(a["classes"], b["classes"], strict=True):
+            assert x["class"] == y["class"]
+            assert x["probability"] == pytest.approx(y["probability"], abs=2e-6)
+
+
+@pytest.mark.parametrize("images", [4, 5])
+def test_a_model_that_onnx_cannot_run_answers_itself(images, saved, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(onnx, "WORTH", 5)
+    monkeypatch.setattr(onnx, "write", fail)
+    model, _ = model_builder.load_model(saved)
+    chosen, note = onnx.faster(model, 32, images)
+    assert chosen is model
+    assert note == ("" if images < 5 else "PyTorch answers, ONNX Runtime cannot: no such operation")
+
+
+def test_a_graph_that_answers_otherwise_is_not_used(saved, monkeypatch):
+    monkeypatch.setattr(onnx, "WORTH", 1)
+    monkeypatch.setattr(onnx, "write", lambda *_: None)
+    monkeypatch.setattr(onnx, "runner", lambda _: lambda images: torch.randn(len(images), 3))
+    model, _ = model_builder.load_model(saved)
+    chosen, note = onnx.faster(model, 32, 1)
+    assert chosen is model and "does not answer as the model does" in note

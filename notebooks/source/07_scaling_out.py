@@ -478,7 +478,7 @@ for rank in range(2):
     batches = [labels for _, labels in DataLoader(shards, batch_size=32)]
     read += torch.cat(batches).tolist()
     print(f"rank {rank}: {len(shards.paths)} of {len(paths)} shards, {len(batches)} batches")
-print(f"{len(read)} labels read, as many of each class as written: {sorted(read) == sorted(l for _, l in samples)}")
+print(f"{len(read)} labels read, as many of each class as written: {sorted(read) == sorted(label for _, label in samples)}")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Every image is read once. But one rank makes one batch more, and in that batch's all-reduce it would
