@@ -264,9 +264,9 @@ def train(
             row |= {"lr": lr, "seconds": time.perf_counter() - start}
             for key, value in row.items():
                 history.setdefault(key, []).append(value)
+            run.finish_epoch()
             if after_epoch is not None:
                 after_epoch(epoch, model, history)
-            run.finish_epoch()
             say(epoch_line(epoch, epochs, row), verbose)
     _finish(model, history, best, verbose)
     return history

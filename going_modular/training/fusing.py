@@ -34,7 +34,9 @@ def fused(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
         norm = copy.get_submodule(node.target)
         if len(before.users) == 1 and calls[before.target] == 1 and norm.track_running_stats:
             convolution = fuse_conv_bn_eval(copy.get_submodule(before.target), norm)
-            copy.set_submodule(before.target, convolution.to(dtype))
+            if dtype != torch.float32:  # a model in float64 stays as it is
+                convolution = convolution.to(dtype)
+            copy.set_submodule(before.target, convolution)
             node.replace_all_uses_with(before)
             copy.graph.erase_node(node)
     copy.delete_all_unused_submodules()
