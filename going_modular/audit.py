@@ -276,12 +276,15 @@ def _listed(lines: Iterable[str], most: int | None) -> Iterator[str]:
         yield f"  and {len(found) - len(found[:most])} more"
 
 
-def what_train_does(data: str | Path) -> tuple[bool, str]:
-    """Tell whether training would begin with this data, and what it would say: it is asked."""
+def what_train_does(data: str | Path, **options: str | None) -> tuple[bool, str]:
+    """Tell whether training would begin with this data, and what it would say: it is asked.
+
+    `options` are those of data_setup.load.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            splits = data_setup.load(data)
+            splits = data_setup.load(data, **options)
         except (ValueError, OSError) as error:
             return False, f"would refuse: {printable(error)}"
     said = [printable(warning.message) for warning in caught] + [splits.imbalance()]
@@ -312,6 +315,8 @@ def main(arguments: list[str] | None = None) -> int:
         default=NEARLY,
         help="how similar images must be to count as copies",
     )
+    parser.add_argument("--labels", metavar="FILE[:COLUMN]", help="as train will be given it")
+    parser.add_argument("--groups", metavar="folder|PATTERN", help="as train will be given it")
     parser.add_argument("--copy-to", type=Path, help="new folder for copies of the good images")
     options = parser.parse_args(arguments)
     try:
@@ -319,7 +324,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(report.summary(None if options.all else 10))
         if options.copy_to:
             print(f"copied to {printable(copy_clean(report, options.copy_to))}")
-        is_accepted, verdict = what_train_does(options.data)
+        is_accepted, verdict = what_train_does(
+            options.data, labels=options.labels, groups=options.groups
+        )
         print(f"\ntrain      {verdict}")
     except (ValueError, OSError) as error:
         print(f"audit: error: {printable(error)}", file=sys.stderr)

@@ -219,7 +219,7 @@ def _describe(
     if given and others:
         parts.append(f"not used: {splits.first(others)}")
     if links := folders.links_outside(folder, images):
-        parts.append(f"{len(links)} images are links to other places: {splits.first(links)}")
+        parts.append(f"links to other places ({len(links)}): {splits.first(links)}")
     return "; ".join(parts)
 
 

@@ -201,6 +201,12 @@ def a_test_folder_without_labels(root: Path) -> Path:
     return root
 
 
+def images_beside_a_table(root: Path) -> Path:
+    write_ppm(root / "images" / "0.ppm")
+    (root / "labels.csv").write_text("file,label\n0.ppm,ants\n")
+    return root
+
+
 def no_train_folder(root: Path) -> Path:
     write_classes(root / "val", ants=9, bees=9)
     write_classes(root / "test", 100, ants=9, bees=9)
@@ -221,8 +227,9 @@ def two_val_folders(root: Path) -> Path:
         (an_empty_folder, "no class folders"),
         (pictures_without_classes, "no class folders"),
         (one_class, "only one class folder, 'ants'"),
+        (images_beside_a_table, r"If .*labels\.csv holds the labels: --labels FILE"),
         (two_folders_too_many, "did you mean .*inner"),
-        (an_empty_class, "'bees' .* has 0 different images"),
+        (an_empty_class, "'bees' .* different images .*: 0,"),
         (a_class_missing_from_val, "val has no usable image of bees"),
         (a_class_unknown_to_train, "wasps is a class unknown to train"),
         (a_test_folder_without_labels, r"test holds images \(1\) but no class folders"),
@@ -375,7 +382,7 @@ def test_links_out_of_the_folder_are_told(tmp_path, capsys):
     (data / "bees" / "inside.ppm").symlink_to(data / "bees" / "000.ppm")
     with pytest.warns(UserWarning, match="two classes"):
         how = data_setup.load(data).how
-    assert "2 images are links to other places: ants/linked.ppm is " in how
+    assert "links to other places (2): ants/linked.ppm is " in how
     assert "inside" not in how and str(private / "me.ppm") in how
     assert audit.main([str(data)]) == 0
     assert "links to other places: 2\n  ants/linked.ppm is" in capsys.readouterr().out
@@ -425,7 +432,7 @@ def test_the_folder_can_be_the_group(tmp_path):
     [
         ("(patient", "is no regular expression"),
         ("camera", "finds no group in"),
-        ("patient", r"has 1 different images \(or groups\)"),  # one group for all
+        ("patient", r"different images \(or groups\): 1,"),  # one group for all
     ],
 )
 def test_groups_that_cannot_be_are_refused(tmp_path, groups, message):

@@ -503,6 +503,10 @@ def test_a_phones_photo_is_read_upright(read):
     assert found[4, 16, 2] > 200 > 60 > found[4, 16, 0] and found[60, 16, 0] > 200
 
 
+def test_a_phones_photo_without_metadata_is_read_as_it_is(read):
+    assert read(heic(Image.new("RGB", (64, 32), "red"))).shape == (32, 64, 3)
+
+
 def test_without_its_package_a_phones_photo_is_named_with_the_command(refused, monkeypatch):
     content = heic(Image.new("RGB", (64, 32)))
     find_spec = importlib.util.find_spec

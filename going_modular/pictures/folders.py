@@ -99,7 +99,7 @@ def find_class_names(root: Path) -> list[str]:
     if not names:
         raise ValueError(
             f"{printable(root)} holds no class folders: put the images of each class into a "
-            "folder of its own, named after the class"
+            f"folder of its own, named after the class{_table_hint(root)}"
         )
     inner = found[0]
     while len(inside := subfolders(inner)) == 1:
@@ -107,8 +107,13 @@ def find_class_names(root: Path) -> list[str]:
     hint = f", or did you mean {printable(inner)}?" if inside else ""
     raise ValueError(
         f"{printable(root)} holds only one class folder, {printable(names[0])!r}: there is nothing "
-        f"to tell apart. Add a folder for a second class{hint}"
+        f"to tell apart. Add a folder for a second class{hint}{_table_hint(root)}"
     )
+
+
+def _table_hint(folder: Path) -> str:
+    tables = [path for path in visible(folder) if path.suffix.lower() in (".csv", ".tsv")]
+    return f". If {printable(tables[0])} holds the labels: --labels FILE" if tables else ""
 
 
 # --- Splits -------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def _open(content: bytes) -> tuple[Image.Image, bytes, int]:
         raise Unsupported(f"{width} x {height} pixels: over {most:,}; make it smaller")
     if max(width, height) > LONGEST * min(width, height):
         raise Unsupported(f"{width} x {height} pixels: over {LONGEST} times as long as wide")
-    return image, exif or image.info.get("exif", b""), bits
+    return image, exif or image.info.get("exif") or b"", bits
 
 
 def _kind(start: bytes) -> str:
