@@ -202,7 +202,7 @@ def a_test_folder_without_labels(root: Path) -> Path:
 
 
 def images_beside_a_table(root: Path) -> Path:
-    write_ppm(root / "images" / "0.ppm")
+    write_ppm(root / "images" / "0.ppm", 0)
     (root / "labels.csv").write_text("file,label\n0.ppm,ants\n")
     return root
 
