@@ -30,6 +30,14 @@ WRONG = {
             "transform = v2.Compose([v2.Resize((96, 96)), *to_tensor, norm])",
             "squeezed",
         ),
+        (
+            "from torchvision.transforms import InterpolationMode, v2\n"
+            "size = v2.Resize(110, interpolation=InterpolationMode.NEAREST)\n"
+            "to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]\n"
+            "norm = v2.Normalize([0.5] * 3, [0.5] * 3)\n"
+            "transform = v2.Compose([size, v2.CenterCrop(96), *to_tensor, norm])",
+            "pixels are left out",
+        ),
         ("transform = weights.transforms", "stops with"),
         ('transform = data_setup.create_transform("efficientnet_lite0", size=96)(photo)', "stops"),
     ],
@@ -87,6 +95,16 @@ WRONG = {
             "is `dim` right",
         ),
         ("train_labels[similarity.topk(k, dim=1).indices].mode(dim=1).values", "`return`"),
+        (
+            "return train_labels[similarity.topk(5, dim=1).indices].mode(dim=1).values",
+            "is `k` used",
+        ),
+        (
+            "near, where = similarity.topk(k, dim=1)\n"
+            "votes = torch.zeros(len(similarity), int(train_labels.max()) + 1)\n"
+            "return votes.scatter_add(1, train_labels[where], near).argmax(dim=1)",
+            "do not weigh",
+        ),
     ],
 }
 

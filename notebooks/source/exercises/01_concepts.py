@@ -11,12 +11,12 @@
 # ---
 
 # %% [markdown]
-# # 01 · Practise choosing weights, preparing pictures and comparing with controls
+# # 01 · Choose weights, prepare images, compare with controls
 
 # %%
 import torch
-from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_image
 from torch.nn.functional import normalize
 from torchvision.models import get_model_weights
 
@@ -28,7 +28,7 @@ device = utils.pick_device()
 print(f"device: {device}")
 
 # %% [markdown]
-# Two of the exercises use charts: ten training and ten validation pictures of each kind, at 64
+# Two of the exercises use charts: ten training and ten validation images of each kind, at 64
 # pixels, and what the pretrained trunk makes of them.
 
 # %%
@@ -36,8 +36,8 @@ splits = data_setup.load("charts")
 transform_64 = data_setup.create_transform("efficientnet_lite0", size=64)
 network = model_builder.freeze(model_builder.create_model("efficientnet_lite0", 12))
 features, labels = {}, {}
-for name, pictures in (("train", splits.train.few(10)), ("val", splits.val.few(10))):
-    dataloader = data_setup.create_dataloader(pictures, transform_64)
+for name, images in (("train", splits.train.few(10)), ("val", splits.val.few(10))):
+    dataloader = data_setup.create_dataloader(images, transform_64)
     features[name], labels[name] = engine.extract_features(network, dataloader, device).tensors
 print({name: tuple(values.shape) for name, values in features.items()})
 
@@ -80,10 +80,10 @@ with marks.exercise(1, chosen=chosen):
     assert not better, f"{chosen} fits, but of those that fit it is number {better + 1} in accuracy"
 
 # %% [markdown]
-# ## Exercise 2 · Prepare a picture as the weights want it
+# ## Exercise 2 · Prepare an image as the weights want it
 #
-# A network gets worse without any error when its pictures are prepared in another way than those it
-# learned from. Make `transform`: it takes a PIL picture and returns a tensor, prepared as the
+# A network gets worse without any error when its images are prepared in another way than those it
+# learned from. Make `transform`: it takes a PIL image and returns a tensor, prepared as the
 # weights of `efficientnet_lite0` want it, with one change: 96 × 96 pixels. The relation between
 # resize and crop stays that of the weights.
 #
@@ -96,12 +96,13 @@ with marks.exercise(1, chosen=chosen):
 
 # %%
 weights = get_model_weights("efficientnet_lite0").DEFAULT
-photo = Image.open(get_sample_data("grace_hopper.jpg")).convert("RGB")
+photo = Image.fromarray(load_sample_image("china.jpg"))
 # solution
 transform = data_setup.create_transform("efficientnet_lite0", size=96)
 # student
 # transform = ...
 # end of solution
+
 
 # %%
 def white_with_edges(width, height, side, top):
@@ -111,20 +112,26 @@ def white_with_edges(width, height, side, top):
 
 with marks.exercise(2, transform=transform):
     shape = tuple(transform(photo).shape)
-    assert shape == (3, 96, 96), f"the picture comes out as {shape}, and (3, 96, 96) is wanted"
+    assert shape == (3, 96, 96), f"the image comes out as {shape}, and (3, 96, 96) is wanted"
     ends = [transform(Image.new("RGB", (256, 256), color)).mean() for color in ("black", "white")]
     assert abs(ends[0] + 1) < 0.01 and abs(ends[1] - 1) < 0.01, (
         f"black becomes {ends[0]:.2f} and white {ends[1]:.2f}, but these weights learned from "
         "other numbers: take mean and spread from the weights"
     )
     assert transform(white_with_edges(208, 208, 24, 24)).min() < 0, (
-        "only the middle of the picture is left: shrink it before you crop"
+        "only the middle of the image is left: shrink it before you crop"
     )
     assert transform(white_with_edges(320, 256, 96, 0)).min() > 0.9, (
-        "a wide picture is squeezed into a square: shrink its short side only, and then crop"
+        "a wide image is squeezed into a square: shrink its short side only, and then crop"
     )
     assert transform(white_with_edges(240, 240, 8, 8)).min() > 0.9, (
         "the outer edge is still there: the weights want a crop a little smaller than the resize"
+    )
+    finest = torch.arange(256)[:, None] + torch.arange(256) & 1  # black and white, pixel by pixel
+    board = Image.fromarray((finest * 255).byte().numpy()).convert("RGB")
+    assert transform(board).abs().mean() < 0.3, (
+        "a fine pattern of black and white comes out as spots instead of grey: when the image "
+        "shrinks, pixels are left out. Take the interpolation from the weights"
     )
 
 # %% [markdown]
@@ -179,15 +186,16 @@ with marks.exercise(3, **counts, feature_extraction=feature_extraction):
 # %% [markdown]
 # ## Exercise 4 · The simplest control
 #
-# "80 % right" says nothing if 80 % of the pictures are cats. Write `constant_guess`: how accurate
-# is somebody on the validation pictures who always says the class that is most frequent in
-# *training*? Both arguments hold a class number for each picture. The result is in [0, 1].
+# "80 % right" says nothing if 80 % of the images are cats. Write `constant_guess`: how accurate
+# is somebody on the validation images who always says the class that is most frequent in
+# *training*? Both arguments hold a class number for each image. The result is in [0, 1].
 #
 # <details><summary>Hint</summary>
 #
 # `tensor.mode().values` is the most frequent value. It is a choice; on which labels may it be made,
 # and on which is it measured?
 # </details>
+
 
 # %%
 def constant_guess(train_labels, val_labels):
@@ -198,6 +206,7 @@ def constant_guess(train_labels, val_labels):
     # student
     # raise NotImplementedError
     # end of solution
+
 
 # %%
 with marks.exercise(4, constant_guess=constant_guess):
@@ -221,8 +230,8 @@ with marks.exercise(4, constant_guess=constant_guess):
 # %% [markdown]
 # ## Exercise 5 · Let five neighbours vote
 #
-# The lesson gave each picture the class of its nearest neighbour. Now let the `k` nearest vote.
-# `similarity` has a row for each validation picture and a column for each training picture; larger
+# The lesson gave each image the class of its nearest neighbour. Now let the `k` nearest vote.
+# `similarity` has a row for each validation image and a column for each training image; larger
 # means more similar. `train_labels` are the classes of the columns. Return the class with the most
 # votes for each row. (Where two classes have the same number of votes, either is right.)
 #
@@ -233,15 +242,17 @@ with marks.exercise(4, constant_guess=constant_guess):
 # finds the most frequent value of each row?
 # </details>
 
+
 # %%
 def vote(similarity, train_labels, k):
-    """Return the class that most of the k most similar pictures have: (V, T) -> (V,)."""
+    """Return the class that most of the k most similar images have: (V, T) -> (V,)."""
     # solution
     where = similarity.topk(k, dim=1).indices  # (V, k)
     return train_labels[where].mode(dim=1).values
     # student
     # raise NotImplementedError
     # end of solution
+
 
 # %%
 with marks.exercise(5, vote=vote):
@@ -256,6 +267,13 @@ with marks.exercise(5, vote=vote):
         "an index of a neighbour is not yet its class"
     )
     assert said == [90, 40], f"voters [50, 90, 90, 0, 30] and [10, 40, 40, 30, 0], you say {said}"
+    labels_of_five = torch.tensor([8, 7, 7, 8, 8])
+    said = torch.as_tensor(vote(torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.4]]), labels_of_five, k=1))
+    assert said.tolist() == [7], "with k=1, only the nearest votes: is `k` used?"
+    said = torch.as_tensor(vote(torch.tensor([[0.9, 0.2, 0.1, 0.0, 0.0]]), labels_of_five, k=3))
+    assert said.tolist() == [7], (
+        "each of the k neighbours has one vote: do not weigh the votes by the similarity"
+    )
     similarity = normalize(features["val"]) @ normalize(features["train"]).T
     for k in (1, 5):
         said = torch.as_tensor(vote(similarity, labels["train"], k))
