@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 04 · Practise costs, rates, schedules and a probe first
+# # 04 · Count costs, set rates and schedules, probe first
 
 # %%
 import copy
@@ -30,9 +30,9 @@ print(f"device: {device}")
 # %%
 splits = data_setup.load("charts")
 transform = data_setup.create_transform("efficientnet_lite0", size=64)
-pictures = splits.train.few(1)
-train_dataloader = data_setup.create_dataloader(pictures, transform, batch_size=6, shuffle=True)
-print(len(pictures), "training pictures in", len(train_dataloader), "batches")
+images = splits.train.few(1)
+train_dataloader = data_setup.create_dataloader(images, transform, batch_size=6, shuffle=True)
+print(len(images), "training images in", len(train_dataloader), "batches")
 
 # %% [markdown]
 # ## Exercise 1 · What training keeps in memory
