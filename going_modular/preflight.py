@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 PACKAGE = Path(__file__).resolve().parent
 LIST = PACKAGE.parent / "requirements.txt"  # in a checkout
 # Measured from top to bottom on a machine with 2 cores and no GPU, whose speed is the one below.
-NOTEBOOK_SECONDS = {"01": 40, "02": 75, "03": 65, "04": 80, "05": 54, "06": 60, "07": 69}
-NOTEBOOK_SECONDS |= {"08": 44, "09": 29, "10": 60}
-REFERENCE_SPEED = 75.0  # images per second, as `measure_speed` says on that machine
+NOTEBOOK_SECONDS = {"01": 41, "02": 69, "03": 87, "04": 129, "05": 35, "06": 53, "07": 76}
+NOTEBOOK_SECONDS |= {"08": 50, "09": 32, "10": 36}
+REFERENCE_SPEED = 70.0  # images per second, as `measure_speed` says on that machine
 PYTHON = (3, 10)
 GB = 10**9
 

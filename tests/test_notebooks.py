@@ -109,7 +109,7 @@ def test_charts_of_the_test_split_wait_for_05(number):
 NUMBER = r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 NO_RESULT = [  # parts of the prose whose numbers no cell has to show
     r"## (Check yourself|Exercises).*?(?=^## |\Z)",  # questions suppose cases of their own
-    r"^\*\*Time\*\*.*?$|95 % interval",
+    r"^\*\*Time\*\*.*?$|95% interval",
     r"^\[[^]\n]*\]: [^\n]*$|\[[^]]*\](\([^)]*\)|\[[^]]*\])",  # links, with their text
     r"^#+ .*?$|^\| \d\d [^|]*\||[Nn]otebooks? \d\d",  # headings, names of notebooks
 ]

@@ -134,7 +134,7 @@ def accuracy(model, dataloader):
 # next section shows why. The head is in training mode, in which its dropout sets some features to
 # zero at random.
 #
-# **Predict:** guessing gets one in twelve right, or 8 %. How many does this get after two epochs?
+# **Predict:** guessing gets one in twelve right, or 8%. How many does this get after two epochs?
 
 # %% slideshow={"slide_type": "subslide"}
 plain.to(device)
@@ -281,7 +281,7 @@ utils.plot_curves(history)
 # curves do not quite compare like with like. Let's measure both sets in the same way, at the end.
 #
 # An accuracy is a count, and a count from a few hundred images is uncertain. So we always write it
-# with its **95 % interval** (Wilson's): other images of the same kind would give some other
+# with its **95% interval** (Wilson's): other images of the same kind would give some other
 # accuracy, and the interval says how far off that may be.
 
 # %% slideshow={"slide_type": "subslide"}
@@ -362,7 +362,7 @@ def train_head(versions, labels, epochs):
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # All runs take the same number of steps, 120: eight epochs of all 480 images, more epochs of fewer.
 #
-# **Predict:** how far does the probe get with a single image of each class? Guessing gets 8 %.
+# **Predict:** how far does the probe get with a single image of each class? Guessing gets 8%.
 
 # %% slideshow={"slide_type": "subslide"}
 numbers = [1, 2, 5, 10, 20, 40]
@@ -411,7 +411,7 @@ for number in (5, 40):
 # %% [markdown]
 # It ends far below the probe, and with 5 images of each class the probe is ahead already. The last
 # two lines compare image by image: `format_difference` gives the difference of the accuracies and
-# its 95 % interval, for two models that saw the same images. Both intervals lie far above zero.
+# its 95% interval, for two models that saw the same images. Both intervals lie far above zero.
 #
 # But 120 steps are few for a network that begins with nothing. So that the control gets its
 # chance, here are the runs from a table that took minutes each: 12 epochs at 224 pixels.

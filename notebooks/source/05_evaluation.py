@@ -24,7 +24,7 @@
 # - open the test split once, for the chosen one, and see which mistakes it makes;
 # - tell a real difference between two models from the luck of a seed.
 #
-# **You need** the words of notebooks 02 to 04: probe, partial and full fine-tuning, LP-FT, the 95 %
+# **You need** the words of notebooks 02 to 04: probe, partial and full fine-tuning, LP-FT, the 95%
 # interval and the paired difference.
 #
 # **Time** about a minute on a 2-core CPU.
@@ -155,7 +155,7 @@ for name, rungs in {"charts": charts, "ants and bees": photos}.items():
     for rung in [rung for rung in rungs if rung != "probe"]:
         print(f"{name:<13}  {rung:<7} - probe  {difference(rungs[rung], rungs['probe'])}")
 
-# %% alt="Paired difference from the probe for partial, LP-FT and full, on charts and on ants and bees, with 95 % intervals." slideshow={"slide_type": "subslide"}
+# %% alt="Paired difference from the probe for partial, LP-FT and full, on charts and on ants and bees, with 95% intervals." slideshow={"slide_type": "subslide"}
 # @title Figure: who beats the probe?
 figure, axes = plt.subplots(1, 2, figsize=(10, 2.6), layout="constrained", sharex=True, sharey=True)
 for axis, (title, rungs) in zip(axes, [("Charts", charts), ("Ants and bees", photos)]):
@@ -173,7 +173,7 @@ for axis, (title, rungs) in zip(axes, [("Charts", charts), ("Ants and bees", pho
 axes[0].set_ylim(2.6, -0.6);
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Dots are differences of mean accuracies, bars their paired 95 % intervals. On charts, every way of
+# Dots are differences of mean accuracies, bars their paired 95% intervals. On charts, every way of
 # fine-tuning beats the probe by several points. On ants and bees none of them does: all dots lie left
 # of zero, and for full the whole interval does.
 #
@@ -265,7 +265,7 @@ for name, table, rungs in [("charts", charts_table, charts), ("ants and bees", p
 # ## Choose
 #
 # Now our rule, in code. It sees validation and seconds, and nothing else. "Shown to be more than a
-# point worse" means: the whole 95 % interval of *best − this one* lies above 0.01. So the burden of
+# point worse" means: the whole 95% interval of *best − this one* lies above 0.01. So the burden of
 # proof is on the expensive one: with few validation images, the cheap one stays.
 
 

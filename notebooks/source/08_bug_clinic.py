@@ -185,7 +185,7 @@ for number in (1, 5, 20):
 # the larger the error. The winner of twenty is 0.050 worse elsewhere than its score promised, and
 # no better than the average of all twenty. Its lead was luck. And luck needs no knowledge:
 #
-# **Predict:** a guesser gets 8 % of 12 classes right. What does the best of 1,000 guessers reach on
+# **Predict:** a guesser gets 8% of 12 classes right. What does the best of 1,000 guessers reach on
 # 75 images?
 
 # %%
@@ -464,8 +464,8 @@ plt.show()
 
 # %% [markdown]
 # In each panel there is a point and a bar, but not the same kind of bar. **1**: the order of the files,
-# and the whole range over 1,000 orders. **2**: the mean and the middle 95 % of 1,000 picks. **3** to
-# **5**: the mean over five heads and its paired 95 % interval; in **5**, cached versions against fresh
+# and the whole range over 1,000 orders. **2**: the mean and the middle 95% of 1,000 picks. **3** to
+# **5**: the mean over five heads and its paired 95% interval; in **5**, cached versions against fresh
 # ones. Do not compare a panel with its neighbours. Compare it with the gains of a few points that
 # notebooks 03 and 04 discuss: each of these bugs can make or hide such a gain.
 

@@ -21,7 +21,7 @@
 # - see the bugs that travel with them, and the check that finds each;
 # - know what to expect of each recipe, who says so, and how to measure it where nobody does.
 #
-# **You need** notebooks 02 to 04: head and trunk, freezing, learning rates, 95 % intervals.
+# **You need** notebooks 02 to 04: head and trunk, freezing, learning rates, 95% intervals.
 #
 # **Time** about a minute on a 2-core CPU.
 
@@ -594,7 +594,7 @@ print("all classes:", evaluation.format_accuracy(predictions.correct, len(right)
 for number in (5, 10):
     print(f"{number} of {number} right: {evaluation.format_accuracy(number, number)}")
 
-# %% alt="The accuracy of each of the 102 classes with its 95 % interval, sorted; the intervals span much of the axis. A dashed line shows the accuracy of all classes together." slideshow={"slide_type": "subslide"}
+# %% alt="The accuracy of each of the 102 classes with its 95% interval, sorted; the intervals span much of the axis. A dashed line shows the accuracy of all classes together." slideshow={"slide_type": "subslide"}
 # @title Figure: what do five images say about a class?
 order = (correct / total).argsort()
 shares, counts = (correct / total)[order], zip(correct[order], total[order])
@@ -611,13 +611,13 @@ axis.set(xlabel="Class, sorted by accuracy", ylabel="Validation accuracy", ylim=
 plt.show()
 
 # %% [markdown]
-# Each class's accuracy with its 95 % interval, sorted, and the accuracy over all as a dashed line. The
+# Each class's accuracy with its 95% interval, sorted, and the accuracy over all as a dashed line. The
 # overall figure is sharp; that of one class says little: five of five may mean 0.566, ten of ten
 # 0.722. Call no class easy or hard before it has more images. Once the probe stands, go on as in
 # recipe 1.
 #
 # **What to expect:** the data set's authors had
-# [72.8 %](https://www.robots.ox.ac.uk/~vgg/publications/2008/Nilsback08/), without a deep network.
+# [72.8%](https://www.robots.ox.ac.uk/~vgg/publications/2008/Nilsback08/), without a deep network.
 # Measure yours. *Here* 102 kinds of drawn flowers stood in for the photos, and Lite0 for ResNet-18.
 
 # %%

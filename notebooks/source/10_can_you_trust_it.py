@@ -102,7 +102,7 @@ print(
 # build one. We draw labels *from the model's own probabilities*, so that every probability is exactly
 # right, and measure its ECE. This is the **noise floor**.
 #
-# **Predict:** is the floor nearer to 0.002 or to 0.02?
+# **Predict:** how large is it for 720 images?
 
 
 # %% slideshow={"slide_type": "subslide"}

@@ -186,7 +186,7 @@ with marks.exercise(3, **counts, feature_extraction=feature_extraction):
 # %% [markdown]
 # ## Exercise 4 · The simplest control
 #
-# "80 % right" says nothing if 80 % of the images are cats. Write `constant_guess`: how accurate
+# "80% right" says nothing if 80% of the images are cats. Write `constant_guess`: how accurate
 # is somebody on the validation images who always says the class that is most frequent in
 # *training*? Both arguments hold a class number for each image. The result is in [0, 1].
 #

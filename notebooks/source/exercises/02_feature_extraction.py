@@ -262,7 +262,7 @@ with marks.exercise(4, some_of_each=some_of_each):
 # How accurate is a probe with 1, 5 and 20 images of each class? `train_features`, `train_labels`,
 # `val_features` and `val_labels` are there already; below are the positions to train on, and a
 # function that trains a head. Fill `curve`, a dictionary: for each of the three numbers a tuple
-# `(low, accuracy, high)`, measured on the validation features, with Wilson's 95 % interval.
+# `(low, accuracy, high)`, measured on the validation features, with Wilson's 95% interval.
 #
 # <details><summary>Hint</summary>
 #

@@ -88,7 +88,7 @@ with marks.exercise(1, model=model, optimizer=optimizer):
 # With momentum *m*, BatchNorm's running mean keeps the share 1 − *m* of its old value at each step.
 # Write `fitting_momentum`: which momentum leaves exactly the share `remains` of the pretrained
 # statistics after `steps` steps? `fitting_momentum(48, 0.01)`, for example, asks for the momentum
-# that leaves 1 % after 48 steps.
+# that leaves 1% after 48 steps.
 #
 # <details><summary>Hint</summary>
 #

@@ -68,7 +68,7 @@ for name, result in val.items():
 # %% [markdown]
 # ## Exercise 1 · An interval by hand
 #
-# Write `interval`, Wilson's 95 % interval of an accuracy. With *p* = correct / total, *n* = total
+# Write `interval`, Wilson's 95% interval of an accuracy. With *p* = correct / total, *n* = total
 # and *z* = 1.96:
 #
 # $$\frac{1}{1 + z^2/n}\left(p + \frac{z^2}{2n} \pm z\sqrt{\frac{p(1-p)}{n} +
@@ -191,7 +191,7 @@ with marks.exercise(3, compare=compare):
 # `rights[name]` says which validation images each run of a recipe named rightly: booleans, one row
 # per seed, (seeds, images). `seconds[name]` is what a run costs. Write `choose`: find the recipe
 # with the best mean accuracy, then return the cheapest recipe that is *not shown to be worse* than
-# it. A recipe is shown to be worse if the whole paired 95 % interval of *best − this one* lies above
+# it. A recipe is shown to be worse if the whole paired 95% interval of *best − this one* lies above
 # zero. (The lesson's rule also gave away a point for a lower price; this one does not.)
 #
 # <details><summary>Hint</summary>
@@ -265,13 +265,13 @@ with marks.exercise(4, choose=choose):
 #
 # The probe from 20 images of each kind shall answer only where its **confidence**, the highest
 # probability, is at least `threshold`; a person sorts the rest. Choose `threshold` so that at least
-# 90 % of the answered *validation* images are right, and as many of them as possible are answered.
+# 90% of the answered *validation* images are right, and as many of them as possible are answered.
 #
 # <details><summary>Hint</summary>
 #
 # Candidates are the confidences themselves. For each, look at the images with at least this
 # confidence: how many are there, and which share is right? A confidence of 0.9 does not mean that
-# 90 % are right.
+# 90% are right.
 # </details>
 
 # %%

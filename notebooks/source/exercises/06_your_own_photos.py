@@ -171,7 +171,7 @@ with marks.exercise(2, choose_test=choose_test):
 #
 # Write `look`, which describes an image by yes-or-no values (or 1 and 0): at least 32 of them, and
 # equally many for every image. If one image is a copy of another, only smaller, darker, grey or
-# compressed, at least 90 % of their values must agree. For two different images fewer must agree. An
+# compressed, at least 90% of their values must agree. For two different images fewer must agree. An
 # image and its mirror image count as different here: an arrow to the left is not one to the right.
 #
 # <details><summary>Hint</summary>
