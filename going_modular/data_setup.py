@@ -37,6 +37,7 @@ __all__ = [
     "load_split",
 ]
 
+RESIZES = "crop", "squash", "pad"
 DATA_SETS = {"charts": utils.data_folder() / "charts"}
 
 # --- Splits -------------------------------------------------------------------------------------
@@ -227,15 +228,28 @@ def _describe(
 
 
 def create_transform(
-    name: str, weights: Any = "DEFAULT", *, size: int | None = None, augment: bool = False
+    name: str,
+    weights: Any = "DEFAULT",
+    *,
+    size: int | None = None,
+    augment: bool = False,
+    resize: str = "crop",
 ) -> ImageClassification | v2.Compose:
     """Return the transform that a model's pretrained weights expect.
 
     `name` and `weights` are those that `model_builder.create_model` was given.
     `size` is the side of the crop in pixels; the resize before it keeps the weights' proportion.
     `augment` varies crop, side and colour a little, for training only, in the same value range.
+    `resize` says what becomes of an image that is not square: "crop" keeps the middle, as the
+    weights had it, "squash" squeezes all of it into the square, "pad" puts bars beside it.
     """
     preset = pretrained.preset(name, weights, size)
+    if resize not in RESIZES:
+        raise ValueError(f"resize={resize!r}: use one of {', '.join(RESIZES)}")
+    if resize != "crop":
+        side = preset.crop_size[0]
+        described = utils.describe_transform(preset) | {"resize_size": [side, side]}
+        preset = utils.build_transform(described | {"pad": resize == "pad"})
     if not augment:
         return preset
     return v2.Compose(

@@ -153,8 +153,10 @@ def draw_grad_cam(
     picture: Image.Image, heat: Tensor, transform: ImageClassification
 ) -> Image.Image:
     """Draw the square that the model sees in grey and, over it in orange, the map (H, W)."""
-    resize = round(SIDE / transform.crop_size[0] * transform.resize_size[0])
-    square = F.center_crop(F.resize(picture, [resize], transform.interpolation), [SIDE])
+    if isinstance(transform, utils.Padded):
+        picture = transform.pad(picture)
+    resize = [round(SIDE / transform.crop_size[0] * size) for size in transform.resize_size]
+    square = F.center_crop(F.resize(picture, resize, transform.interpolation), [SIDE])
     orange = Image.new("RGB", square.size, tuple(round(255 * c) for c in to_rgb(utils.ORANGE)))
     mask = F.to_pil_image(0.8 * heat).resize(square.size)
     return Image.composite(orange, square.convert("L").convert("RGB"), mask)

@@ -94,27 +94,44 @@ def describe_preprocessing(
     the 8-bit pixels.
     """
     values = utils.describe_transform(transform)
-    (resize,), (crop,) = values["resize_size"], values["crop_size"]
+    resize, (crop,) = values["resize_size"][0], values["crop_size"]
     filter_ = values["interpolation"]
+    how = (
+        f"Filter: {filter_}, as in Pillow: antialiased, that is, its support grows with the factor "
+        "of reduction; for bicubic, a = -0.5. Round to 8 bits."
+    )
+    to_square = [
+        f"Resize it so that its shorter side has {resize} pixels (resize_size); the longer one "
+        f"gets floor({resize} * longer / shorter). {how}",
+        f"Cut out the central square of {crop} pixels (crop_size). Its left edge is at "
+        f"(width - {crop}) / 2, its top edge at (height - {crop}) / 2, halves rounded to the "
+        f"even number. An image smaller than {crop} pixels is first padded with black, on "
+        "each side with half of what is missing, an odd pixel at the right and bottom.",
+    ]
+    fit = {}
+    if len(values["resize_size"]) == 2:  # nothing is cut off
+        fit = {"resize": "squash"}
+        to_square = [f"Resize it to {resize} x {resize} pixels, whatever its shape. {how}"]
+    if isinstance(transform, utils.Padded):
+        fit = {"resize": "pad", "bar_color": list(transform.bar_color)}
+        to_square.insert(
+            0,
+            f"Put bars of the colour {transform.bar_color} beside it or above and below, on each "
+            "side half of what it lacks to a square, an odd pixel at the right or the bottom.",
+        )
     return {
         "class_names": list(class_names),
         "steps": [
             "Decode the image to 8-bit RGB, upright as its EXIF orientation says, transparent "
             "pixels over white.",
-            f"Resize it so that its shorter side has {resize} pixels (resize_size); the longer one "
-            f"gets floor({resize} * longer / shorter). Filter: {filter_}, as in Pillow: "
-            "antialiased, that is, its support grows with the factor of reduction; for bicubic, "
-            "a = -0.5. Round to 8 bits.",
-            f"Cut out the central square of {crop} pixels (crop_size). Its left edge is at "
-            f"(width - {crop}) / 2, its top edge at (height - {crop}) / 2, halves rounded to the "
-            f"even number. An image smaller than {crop} pixels is first padded with black, on "
-            "each side with half of what is missing, an odd pixel at the right and bottom.",
+            *to_square,
             "Divide by 255.",
             "Subtract mean and divide by std, channel by channel.",
             "Order as (batch, channel, row, column), float32.",
             "The model gives logits (batch, class); the softmax over classes gives probabilities, "
             "in the order of class_names.",
         ],
+        **(fit or {"resize": "crop"}),
         "resize_size": resize,
         "crop_size": crop,
         "interpolation": filter_,

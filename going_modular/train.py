@@ -143,6 +143,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="share of each label that is spread evenly over all classes",
     )
     add("--size", type=_above_0(int), help="side of the images in pixels; else what weights expect")
+    add(
+        "--resize",
+        choices=data_setup.RESIZES,
+        default="crop",
+        help="of an image that is not square: crop keeps the middle, as the weights had it; squash "
+        "and pad keep all of it",
+    )
     add("--augment", action="store_true", help="crop, flip and recolour training images at random")
     add("--keep-best", action="store_true", help="keep the epoch with the lowest validation loss")
     add(
@@ -250,8 +257,11 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     if options.like:
         _compare_data(options.like, content)
     size = _choose_size(options, model)
-    transform = data_setup.create_transform(options.model, size=size)
-    train_transform = data_setup.create_transform(options.model, size=size, augment=options.augment)
+    prepared = {"size": size, "resize": options.resize}
+    transform = data_setup.create_transform(options.model, **prepared)
+    train_transform = data_setup.create_transform(
+        options.model, augment=options.augment, **prepared
+    )
     loader = {"batch_size": options.batch_size, "num_workers": options.workers}
     train_dataloader = data_setup.create_dataloader(
         splits.train, train_transform, shuffle=True, seed=options.seed, **loader

@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as images
 from torchvision.transforms._presets import ImageClassification
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -257,6 +259,24 @@ def remove_half_written(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+class Padded(ImageClassification):
+    """The preprocessing of pretrained weights for an image that is padded to a square first."""
+
+    def forward(self, image: Any) -> Tensor:
+        return super().forward(self.pad(image))
+
+    @property
+    def bar_color(self) -> tuple[int, ...]:
+        return tuple(round(255 * channel) for channel in self.mean)
+
+    def pad(self, image: Image.Image) -> Image.Image:
+        """Put bars of the weights' mean colour on both sides of what is not square."""
+        _, height, width = images.get_dimensions(image)
+        across, down = max(height - width, 0), max(width - height, 0)
+        bars = [across // 2, down // 2, across - across // 2, down - down // 2]
+        return images.pad(image, bars, self.bar_color)
+
+
 def describe_transform(transform: ImageClassification) -> dict[str, Any]:
     """Write down the preprocessing that `weights.transforms()` returns, as plain values."""
     if not isinstance(transform, ImageClassification):
@@ -272,6 +292,7 @@ def describe_transform(transform: ImageClassification) -> dict[str, Any]:
         "std": list(transform.std),
         "interpolation": transform.interpolation.value,
         "antialias": transform.antialias,
+        **({"pad": True} if isinstance(transform, Padded) else {}),
     }
 
 
@@ -280,9 +301,11 @@ def build_transform(description: Mapping[str, Any]) -> ImageClassification:
     values = dict(description)
     values["interpolation"] = InterpolationMode(values["interpolation"])
     # The preset wraps sizes in a list of its own.
-    values["resize_size"] = values["resize_size"][0]
+    resize_size, values["resize_size"] = list(values["resize_size"]), values["resize_size"][0]
     values["crop_size"] = values["crop_size"][0]
-    return ImageClassification(**values)
+    transform = Padded(**values) if values.pop("pad", False) else ImageClassification(**values)
+    transform.resize_size = resize_size  # two sizes squash
+    return transform
 
 
 # --- plots ---------------------------------------------------------------------------------------

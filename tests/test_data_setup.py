@@ -352,6 +352,42 @@ def test_the_transform_is_the_one_of_the_weights(model):
     )
 
 
+def red_edges(width, height):
+    """Draw a green image with red edges of four pixels at its two far ends."""
+    image = Image.new("RGB", (width, height), "red")
+    inner = (width - 8, height) if width > height else (width, height - 8)
+    image.paste("green", ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner))
+    return image
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("sides", [(200, 100), (100, 200)])
+def test_squashing_and_padding_cut_nothing_off(resize, sides):
+    def red(resize):
+        transform = data_setup.create_transform("efficientnet_lite0", size=64, resize=resize)
+        pixels = transform(red_edges(*sides)) * 0.5 + 0.5
+        assert pixels.shape == (3, 64, 64)
+        return (pixels[0] - pixels[1] > 0.3).sum()
+
+    assert red("crop") == 0 < red(resize)
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_images_kept_in_memory_are_prepared_the_same_way(resize, tmp_path):
+    path = tmp_path / "a.png"
+    red_edges(91, 40).save(path)
+    transform = data_setup.create_transform("resnet18", size=32, resize=resize)
+    dataset = data_setup.ImageDataset([(path, 0)], ["a", "b"], transform)
+    assert dataset.is_kept_in_memory and dataset.fingerprint()
+    with Image.open(path) as image:
+        assert torch.equal(dataset[0][0], transform(image))
+
+
+def test_an_unknown_way_to_resize_is_refused():
+    with pytest.raises(ValueError, match="use one of crop, squash, pad"):
+        data_setup.create_transform("resnet18", resize="stretch")
+
+
 @pytest.mark.parametrize(
     ("name", "weights"), [("resnet50", "IMAGENET1K_V1"), ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1")]
 )

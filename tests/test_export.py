@@ -146,9 +146,16 @@ def test_the_files_do_not_tell_whose_machine_made_them(resnet18):
 def prepare_as_described(picture: Image.Image, description: dict) -> np.ndarray:
     """Follow the steps in preprocessing.json with Pillow and NumPy alone."""
     resize, crop = description["resize_size"], description["crop_size"]
+    if description["resize"] == "pad":
+        side = max(picture.size)
+        square = Image.new("RGB", (side, side), tuple(description["bar_color"]))
+        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        picture = square
     short, long = sorted(picture.size)
     other = resize * long // short
     size = (resize, other) if picture.width <= picture.height else (other, resize)
+    if description["resize"] == "squash":
+        size = (resize, resize)
     filter_ = Image.Resampling[description["interpolation"].upper()]
     pixels = np.asarray(picture.resize(size, filter_))
     missing = [max(0, crop - side) for side in pixels.shape[:2]]
@@ -174,6 +181,17 @@ def test_the_description_is_enough_to_prepare_a_picture(name, size, sizes):
     images = prepare_as_described(picture, description)
     np.testing.assert_allclose(images, transform(picture).numpy(), atol=1e-5)
     assert list(images.shape) == description["input"]["shape"][1:]
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("size", [(141, 100), (100, 143), (97, 97), (300, 31), (20, 21)])
+def test_the_description_is_enough_where_nothing_is_cut_off(resize, size):
+    transform = data_setup.create_transform("resnet18", size=64, resize=resize)
+    description = json.loads(json.dumps(export.describe_preprocessing(transform, CLASS_NAMES)))
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    images = prepare_as_described(picture, description)
+    np.testing.assert_allclose(images, transform(picture).numpy(), atol=1e-5)
 
 
 def test_the_description_is_written_beside_the_models(resnet18):

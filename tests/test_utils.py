@@ -8,10 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import get_model_weights
 from torchvision.transforms._presets import ImageClassification
 
-from going_modular import model_builder, utils
+from going_modular import data_setup, model_builder, utils
 
 
 @pytest.fixture
@@ -47,6 +48,16 @@ def test_transforms_survive_being_written_down(name):
     transform = transform_of(name)
     again = utils.build_transform(utils.describe_transform(transform))
     assert isinstance(again, ImageClassification) and vars(again) == vars(transform)
+
+
+@pytest.mark.parametrize("resize", data_setup.RESIZES)
+def test_the_way_to_resize_travels_with_the_model(resize, model, tmp_path):
+    transform = data_setup.create_transform("resnet18", size=40, resize=resize)
+    options = {"class_names": ["ant", "bee"], "transform": transform}
+    _, info = model_builder.load_model(utils.save_model(model, tmp_path, "m.safetensors", **options))
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 77, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    assert torch.equal(info["transform"](image), transform(image))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limits")

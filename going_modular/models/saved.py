@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torchvision
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
@@ -269,7 +270,7 @@ def _is_transform(value: Any) -> bool:
         sizes = [*value["resize_size"], *value["crop_size"]]
         if not all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes):
             return False
-        return bool(build_transform(value)(torch.zeros(3, 8, 8)).isfinite().all())
+        return bool(build_transform(value)(Image.new("RGB", (8, 9))).isfinite().all())
     except Exception:  # what wrong values lead torchvision's code to
         return False
 

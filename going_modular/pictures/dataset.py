@@ -21,6 +21,8 @@ from going_modular import utils
 from going_modular.pictures.image import hash_file, load_image, map_files
 from going_modular.pictures.splits import Sample
 
+KNOWN = ImageClassification, utils.Padded  # transforms of which one can tell what they do
+
 
 class ImageDataset(Dataset):
     """Labelled images on disk; without a transform, an item is a PIL image and its label.
@@ -57,7 +59,7 @@ class ImageDataset(Dataset):
     @property
     def is_kept_in_memory(self) -> bool:
         """Whether images are decoded once only; each worker process keeps its own."""
-        if type(self.transform) is not ImageClassification:
+        if type(self.transform) not in KNOWN:
             return False
         worker = get_worker_info()
         copies = worker.num_workers if worker else 1
@@ -114,7 +116,7 @@ class ImageDataset(Dataset):
 
         None with a transform other than that of pretrained weights: what it does cannot be told.
         """
-        if type(self.transform) is not ImageClassification:
+        if type(self.transform) not in KNOWN:
             return None
         self._pixels = {}  # what is kept may be older than the files are now
         made_of = utils.describe_transform(self.transform), self.content_key()
@@ -131,6 +133,8 @@ class ImageDataset(Dataset):
 
 
 def _resize_and_crop(image: Image.Image, preset: ImageClassification) -> torch.Tensor:
+    if isinstance(preset, utils.Padded):
+        image = preset.pad(image)
     image = F.resize(image, preset.resize_size, preset.interpolation, antialias=preset.antialias)
     return F.pil_to_tensor(F.center_crop(image, preset.crop_size)).contiguous()
 

@@ -63,7 +63,7 @@ print(f"device: {device}")
 # 1.3 million photos of [ImageNet](https://doi.org/10.1109/CVPR.2009.5206848). The weights know how
 # images must be prepared for them, and which 1,000 objects they can name.
 #
-# Here is a photo of the Summer Palace in Beijing, and one of a flower. Neither is from ImageNet.
+# Here is a photo of the Summer Palace in Beijing, and one of a flower.
 #
 # **Predict:** what will the network call them?
 

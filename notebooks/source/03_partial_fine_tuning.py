@@ -247,8 +247,6 @@ rates = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1)
 two = {rate: five_runs(2, rate) for rate in rates}
 for rate, (right, _) in two.items():
     show(f"trunk at {rate:<6g}", right)
-best = max(rates, key=lambda rate: two[rate][0].mean())
-print(f"chosen on validation: {best:g}")
 
 # %% alt="Validation accuracy of two trainable blocks over the trunk's learning rate, a point for each of five seeds; the means rise, and fall at the largest rate." slideshow={"slide_type": "subslide"}
 # @title Figure: accuracy over the trunk's learning rate
@@ -266,12 +264,14 @@ plt.show()
 # %% [markdown]
 # Each point is a seed; the line joins the means. The cautious 0.0001 falls behind in our six epochs.
 # From 0.01 on there is a plateau, well above the head's rate, and its rates differ by less than the
-# seeds do. So take advice such as "a lower rate for the trunk" as the place where a grid begins, not as
-# its result. And let a grid go on until the curve no longer rises.
+# seeds do. Which of them comes out highest is luck, so we take the one in the middle: 0.03. And take
+# advice such as "a lower rate for the trunk" as the place where a grid begins, not as its result. Let
+# the grid go on until the curve no longer rises.
 
 # %%
 # @title Checks: what this section says
-assert two[best][0].mean() > two[1e-4][0].mean() + 0.02
+assert two[3e-2][0].mean() > two[1e-4][0].mean() + 0.02
+assert two[3e-2][0].mean() > max(right.mean() for right, _ in two.values()) - 0.02
 assert by_name == 0
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -283,7 +283,7 @@ assert by_name == 0
 # seconds do they take? And which number of blocks is the most accurate?
 
 # %% slideshow={"slide_type": "subslide"}
-by_blocks = {0: five_runs(0, best), 1: five_runs(1, best), 2: two[best], 3: five_runs(3, best)}
+by_blocks = {0: five_runs(0, 3e-2), 1: five_runs(1, 3e-2), 2: two[3e-2], 3: five_runs(3, 3e-2)}
 for last, (right, seconds) in by_blocks.items():
     trainable, _ = model_builder.count_parameters(build(last))
     show(f"{last} blocks, {trainable:9,} parameters, {sum(seconds) / 5:5.2f} s", right)
