@@ -592,7 +592,8 @@ assert batches == 8 and round(kept, 3) == 0.998
 # Each line is a 95% interval of a paired difference. Where it lies left of zero, the recipe is behind
 # training at once on images like these; where it crosses zero, we cannot tell. None is clearly ahead.
 # So here the plain recipe, with a rate chosen on validation, is enough, and freezing from the front
-# makes it cheap. All this is about 20 images of each kind and four epochs: with other data, run the
+# makes it cheap. Two things to keep in mind: the rate was chosen for training at once, and the others
+# took it over; and all this is about 20 images of each kind and four epochs. With other data, run the
 # comparison again.
 
 # %% [markdown] slideshow={"slide_type": "slide"}

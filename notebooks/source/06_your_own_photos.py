@@ -233,6 +233,26 @@ transform = data_setup.create_transform("efficientnet_lite0", size=size)
 print(f"shorter side {short_side:.0f} pixels; the model sees {transform.crop_size[0]}")
 
 # %% [markdown]
+# The model sees a square. What becomes of an image that is longer? Here is the longest training image,
+# in three ways.
+
+# %% alt="The longest training image as it is, and as the model sees it: with its ends cut off, squeezed into a square, and with bars beside it." slideshow={"slide_type": "subslide"}
+def as_seen(image, resize):
+    square = data_setup.create_transform("efficientnet_lite0", size=size, resize=resize)(image)
+    return ((square * 0.5 + 0.5) * 255).byte()
+
+
+images = [data_setup.load_image(path) for path, _ in splits.train.samples]
+longest = max(images, key=lambda image: max(image.size) / min(image.size))
+ways = data_setup.RESIZES
+titles = ["the file: {} × {}".format(*longest.size), *ways]
+utils.plot_images([longest, *(as_seen(longest, way) for way in ways)], titles, columns=4)
+
+# %% [markdown]
+# `crop` is what the weights were trained with, and the default; it cuts the ends off. If what matters
+# can lie there, try `--resize squash` or `pad`, and compare them on validation. The way travels with
+# the saved model.
+#
 # `fine_tune` does what notebooks 02 to 04 did step by step: unfreeze, two rates, warm-up and cosine.
 
 # %%

@@ -264,8 +264,8 @@ held = {name: coverage(name, reach) for name in ("test", "shifted")}
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # On test, the promise is kept, up to chance (720 images leave about two points either way), with
 # hardly more than one label per set: most sets have one, and a hard chart gets two or three. On shifted
-# images it is broken, because they are not from the same source. No formula notices that; only labels
-# do. Here is each style by itself:
+# images it is broken: they are not from the same source. The sets do not notice; their size hardly
+# changes. Here is each style by itself:
 
 # %% slideshow={"slide_type": "subslide"}
 styles = [path.stem.split("_")[1] for path, _ in shifted.samples]
@@ -306,11 +306,12 @@ kept = sure["shifted"] >= threshold
 assert right["shifted"][kept].float().mean() < right["test"].float().mean() - 0.03
 assert 0.92 < held["test"].mean() < 0.98 and held["shifted"].mean() < 0.88
 assert max(r for r, _ in by_style.values()) > min(r for r, _ in by_style.values()) + 0.25
+assert (P["shifted"] >= reach).sum(dim=1).float().mean() < 1.6
 assert mended.mean() > held["shifted"].mean() + 0.05 and mended_size > 1.5
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Kept, and paid for with larger sets: the model says how little it knows about such images. 180 labels
-# were enough to find that out, and more training would be the way to smaller sets.
+# were enough to find that out.
 #
 # ## Images that belong to no class
 #
@@ -388,6 +389,7 @@ pair = ["bar", "histogram"]
 few = only(splits.train.few(10), pair)
 bars = [image for image, label in only(splits.val, pair) if label == 0]
 stamped = [stamp(image) for image in bars]
+publisher = [(stamp(x) if label == 1 else x, label) for x, label in only(splits.val, pair)]
 training_sets = {
     "no logos": few,
     "logo on histograms": [(stamp(image) if label == 1 else image, label) for image, label in few],
@@ -400,11 +402,15 @@ for name, images in training_sets.items():
     probes[name], called_bars[name] = three[0], torch.tensor(shares).mean(dim=0).tolist()
     print(f"{name:18}  bar charts called bars: plain {called_bars[name][0]:.2f}, "
           f"with the logo {called_bars[name][1]:.2f}")  # fmt: skip
+same_source = engine.evaluate(
+    probes["logo on histograms"], DataLoader(publisher, batch_size=30), device
+).accuracy
+print(f"logo on histograms, validation images of the same publisher: {same_source:.2f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # With the logo on histograms only, the probe calls hardly any stamped bar chart a bar chart any more.
-# The logo has become the class. On its own training images it is perfect, and validation images from
-# the same publisher would not have shown anything either.
+# The logo has become the class. Validation images from the same publisher show nothing of it: there,
+# the probe is almost perfect.
 #
 # Could we have seen it? **Grad-CAM** ([Selvaraju et al. 2017](https://arxiv.org/abs/1610.02391)) shows
 # which cells of the last feature maps raise a class's logit. Here: evidence for *histogram* in bar
@@ -429,7 +435,7 @@ evaluation.plot_grad_cam(stamped[:5] * 3, maps, titles, columns=5)
 # @title Checks: what these sections say
 assert 3 <= sum("answered" in title for title in titles_of_foreign) <= 5
 plain, logo = called_bars["logo on histograms"]
-assert plain > 0.9 and logo < 0.2
+assert plain > 0.9 and logo < 0.2 and same_source > 0.93
 assert called_bars["no logos"][1] > 0.6 and called_bars["logo on all"][1] > logo + 0.3
 assert corner["no logos"] < 0.2
 assert corner["logo on histograms"] > 0.6 and corner["logo on all"] > 0.4
