@@ -54,7 +54,8 @@ def test_transforms_survive_being_written_down(name):
 def test_the_way_to_resize_travels_with_the_model(resize, model, tmp_path):
     transform = data_setup.create_transform("resnet18", size=40, resize=resize)
     options = {"class_names": ["ant", "bee"], "transform": transform}
-    _, info = model_builder.load_model(utils.save_model(model, tmp_path, "m.safetensors", **options))
+    path = utils.save_model(model, tmp_path, "m.safetensors", **options)
+    _, info = model_builder.load_model(path)
     pixels = np.random.default_rng(0).integers(0, 256, (30, 77, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     assert torch.equal(info["transform"](image), transform(image))

@@ -422,7 +422,9 @@ with_sgd = build()
 fine_tune(with_sgd, loader_of(0), lr=0.03, make=partial(torch.optim.SGD, momentum=0.9))
 moved = {"AdamW": movement(models["at once"]), "SGD": movement(with_sgd)}
 for name, (relative, _) in moved.items():
-    print(f"{name:5}", " ".join(f"{value:.3f}" for value in relative))
+    print(f"{name:5} moved by", " ".join(f"{value:.3f}" for value in relative))
+sizes = [change / share for share, change in zip(*moved["AdamW"], strict=True)]
+print("typical weight", " ".join(f"{size:5.2f}" for size in sizes))
 
 # %% alt="Two panels over the nine blocks, on a log scale. Left, the relative update: with AdamW it rises from the first block to the last, with SGD it falls. Right, the typical change of a weight: with AdamW nearly level, with SGD falling." slideshow={"slide_type": "subslide"}
 # @title Figure: how far each block moved
@@ -454,8 +456,8 @@ for axis, which, label in zip(axes, (0, 1), labels, strict=True):
 # With AdamW, early blocks do move least, as the saying has it. With SGD they move most. The images are
 # the same, so the images alone do not decide it; the optimizer does. AdamW divides each gradient by
 # its usual size, so that every weight moves about as far per step (right: the line is nearly level).
-# Early weights are larger, and the same step is a smaller part of them. SGD multiplies the gradient
-# itself.
+# Early weights are larger (the last line of the output), and the same step is a smaller part of them.
+# SGD multiplies the gradient itself.
 #
 # How far a block moved does not tell whether it *needed* to. That takes a control: freeze the first
 # four of the nine blocks, and train the rest with the same seeds, rate and schedule.
@@ -472,6 +474,7 @@ print(f"activations of a batch: {activations[5]:.0f} MB instead of {activations[
 # %%
 # @title Checks: what this section says
 adamw, sgd = moved["AdamW"][0], moved["SGD"][0]
+assert max(moved["AdamW"][1]) < 3 * min(moved["AdamW"][1]) and sizes[0] > 5 * sizes[-1]
 assert sum(adamw[-3:]) > 2 * sum(adamw[:3]) and sum(sgd[:3]) > sum(sgd[-3:])
 assert abs(runs["first four frozen"].mean() - runs["at once"].mean()) < 0.035
 assert activations[5] < 0.4 * activations[9]
@@ -551,8 +554,8 @@ for name in ("at once", "augmented", "mixup, smoothing"):
     show(name)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Neither is ahead after four epochs. Both make the task harder, and pay, if at all, in longer runs:
-# exercise 1 below doubles the epochs.
+# Neither is ahead after four epochs. In longer runs it can be otherwise: exercise 1 below doubles the
+# epochs.
 #
 # **Weight decay** pulls each weight towards zero at every step, by the rate times the decay. In our
 # runs, of 32 batches, a decay of 0.05 would leave a weight 99.8% of its size. So it is a matter of

@@ -150,6 +150,7 @@ for last in (0, 1, 3, 9):
     exchanged[last] = sum(total)
 if dist.get_rank() == 0:
     print(json.dumps(exchanged))
+dist.destroy_process_group()
 """)
 print("written:", work / "count_bytes.py")
 
@@ -164,7 +165,7 @@ def launch(processes, *program):
     environment = os.environ | settings
     done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
+        raise RuntimeError(f"{done.stderr[:2000]} ... {done.stderr[-2000:]}")
     return done.stdout
 
 
@@ -284,6 +285,7 @@ tensors = {4 * n: torch.randn(n) for n in (10**4, 10**6, 3 * 10**6)}
 links = {n: seconds(lambda: dist.all_reduce(x)) for n, x in tensors.items()}
 if dist.get_rank() == 0:
     print(json.dumps([alone, steps, links]))
+dist.destroy_process_group()
 """)
 print("written:", work / "measure.py")
 

@@ -123,9 +123,9 @@ print(f"ECE {error:.3f}; a perfect model of this size has {floor[0]:.3f} to {flo
 print(f"mean confidence {confidence.mean():.3f}, accuracy {right.float().mean():.3f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# The floor is near 0.02, and half of what one would report as "calibration error" is noise. Without
-# the floor, an improvement from 0.04 to 0.03 looks like a result. Ours lies just above the floor, and
-# the second line says in which direction it is off: this head is too *modest*.
+# So most of what one would report as "calibration error" would be there with a perfect model, too.
+# Without the floor, an improvement from 0.04 to 0.03 looks like a result. Ours lies just above the
+# floor, and the second line says in which direction it is off: this head is too *modest*.
 #
 # ## Longer training, more confidence
 #
