@@ -126,8 +126,11 @@ def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: in
     """Draw accuracy against confidence, one panel for each named (probabilities, labels).
 
     The area of a point shows how many predictions it stands for; on the diagonal, confidence is
-    right, below it, too high.
+    right, below it, too high. Grey: where 95% of the accuracies of a perfectly calibrated model
+    would lie, with as many predictions in the bin.
     """
+    from scipy.stats import binom
+
     _, axes = plt.subplots(
         1,
         len(panels),
@@ -142,8 +145,10 @@ def plot_reliability(panels: Mapping[str, tuple[ArrayLike, ArrayLike]], bins: in
         axis.plot([0, 1], [0, 1], "--", color="0.5", label="confidence is right")
         filled = counts > 0
         axis.plot(confidence[filled], accuracy[filled], color=BLUE, alpha=0.5)
+        chance = np.stack(binom.interval(0.95, counts[filled], confidence[filled])) / counts[filled]
+        axis.vlines(confidence[filled], *chance, color="0.8", linewidth=5, label="chance alone")
         area = 15 + 600 * counts / counts.sum()
-        axis.scatter(confidence, accuracy, area, color=BLUE)
+        axis.scatter(confidence, accuracy, area, color=BLUE, zorder=3)
         axis.set(title=f"{name}: ECE {error:.3f}", xlabel="Confidence", aspect="equal")
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("Accuracy")

@@ -125,8 +125,11 @@ def test_reliability_plot_draws_a_panel_for_each_and_names_the_error():
     evaluation.plot_reliability(panels)
     figure = plt.gcf()
     assert [axis.get_title() for axis in figure.axes] == ["all: ECE 0.200", "right: ECE 0.200"]
-    (points,) = figure.axes[0].collections
+    chance, points = figure.axes[0].collections
     assert np.allclose(points.get_offsets().compressed(), [0.8, 0.6])
+    drawn = np.random.default_rng(0).binomial(10, 0.8, 100_000) / 10
+    (bar,) = chance.get_segments()
+    assert bar[:, 1] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
     plt.close(figure)
 
 
