@@ -20,14 +20,14 @@
 # **You will**
 # - name the parts of a network and the strategies of transfer learning;
 # - choose pretrained weights, and prepare images the way they expect;
-# - measure what a network knows about images it was never trained for, beside controls.
+# - measure what a network knows about images it was never trained for, against controls.
 #
-# **You need** Python and a first idea of what a neural network is.
+# **You need** Python, and PyTorch's tensors and `DataLoader`; a first idea of what a convolution is.
 #
 # **Time** about one minute on a 2-core CPU.
 
 # %% [markdown]
-# Let's check that everything is installed, and how long each notebook will take here.
+# Let's check that everything is installed, and see how long each notebook will take here.
 
 # %%
 from going_modular import preflight
@@ -63,9 +63,9 @@ print(f"device: {device}")
 # 1.3 million photos of [ImageNet](https://doi.org/10.1109/CVPR.2009.5206848). The weights know how
 # images must be prepared for them, and which 1,000 objects they can name.
 #
-# Here is a photo of the Summer Palace in Beijing, and one of a flower.
+# Here are two photos: a building beside a lake, and a flower.
 #
-# **Predict:** what will the network call them?
+# **Predict:** what will the network call them, and how sure will it be?
 
 # %% slideshow={"slide_type": "subslide"}
 weights = get_model_weights("efficientnet_lite0").DEFAULT
@@ -89,14 +89,14 @@ answers = name_images(prepared)
 utils.plot_images(photos, [answer.replace(", ", "\n") for answer in answers], columns=2)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# A palace. The flower is a dahlia, which is not among the 1,000 names; a daisy is from the same
-# family. The network gives one score for each name, and **softmax** turns the scores into
-# probabilities that add up to 1.
+# A palace, says the network, though not with much confidence: it is the Summer Palace in Beijing. The
+# flower is a dahlia, which is not among the 1,000 names; a daisy is from the same family. The network
+# gives one score for each name, and **softmax** turns the scores into probabilities that add up to 1.
 #
 # This is the way from an image to its name:
 
-# %% alt="From left to right: the photo of the palace, a row of ever smaller blocks called the trunk, a strip of 1,280 features, a block called the head, and bars for the largest of 1,000 scores, palace first." slideshow={"slide_type": "subslide"}
-# @title Figure: image, trunk, features, head, scores
+# %% alt="From left to right: the photo of the palace, a row of ever smaller blocks called the trunk, a strip of 1,280 features, a block called the head, and bars for the largest of 1,000 probabilities, palace first." slideshow={"slide_type": "subslide"}
+# @title Figure: image, trunk, features, head, probabilities
 with torch.inference_mode():
     features = model.features(prepared[:1]).mean(dim=(2, 3))[0]  # (1280,)
     probabilities = model(prepared[:1]).softmax(dim=1)[0]
@@ -104,8 +104,8 @@ figure, axes = plt.subplots(
     1, 5, figsize=(9, 2.2), width_ratios=[2, 3, 1, 1, 2], layout="constrained"
 )
 axes[0].imshow(prepared[0].permute(1, 2, 0) * 0.5 + 0.5)
-for block in range(8):
-    height = 0.9 - 0.09 * block
+for block in range(9):
+    height = 0.9 - 0.08 * block
     axes[1].barh(0, 0.8, height, block, color=utils.BLUE, edgecolor="black")
 axes[1].set(ylim=(-0.5, 0.5))
 axes[2].imshow(features.reshape(64, 20), cmap="gray", vmax=1)
@@ -116,7 +116,7 @@ names = [categories[index] for index in largest.indices]
 axes[4].barh(range(4), largest.values, color=utils.ORANGE)
 axes[4].set_yticks(range(4), names)
 axes[4].invert_yaxis()
-titles = ["image", "trunk (backbone)", "1,280 features", "head", "1,000 scores"]
+titles = ["image", "trunk (backbone)", "1,280 features", "head", "4 of 1,000 probabilities"]
 for axis, title in zip(axes, titles, strict=True):
     axis.set_title(title, fontsize=10)
     axis.set(xticks=[], frame_on=False)
@@ -124,8 +124,9 @@ for axis, title in zip(axes, titles, strict=True):
         axis.set_yticks([])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# The **trunk** turns an image into **features**: 1,280 numbers that say what is in it. The **head**,
-# its last layer, turns the features into one score for each name. We keep the trunk.
+# The **trunk**, nine **blocks** of layers one after another, turns an image into **features**: 1,280
+# numbers that say what is in it. The **head**, the last layer, turns the features into one score for each
+# name. We keep the trunk.
 #
 # ## What is transferred, and to what
 #
@@ -137,8 +138,8 @@ for axis, title in zip(axes, titles, strict=True):
 #
 # ([A Survey on Transfer Learning](https://doi.org/10.1109/TKDE.2009.191) maps the field.)
 #
-# The strategies of this series differ in two questions: what does a layer start from, and does
-# training change it? A layer that training leaves alone is **frozen**. Training pretrained layers
+# The strategies of this series differ in how they answer two questions: what does a layer start from,
+# and does training change it? A layer that training leaves alone is **frozen**. Training pretrained layers
 # further is **fine-tuning**.
 
 # %% alt="Four networks, one a row, from the first layers to the head. From scratch: all layers random and trained. Feature extraction: all frozen but the head. Partial fine-tuning: the last layers train too. Full fine-tuning: everything trains." slideshow={"slide_type": "subslide"}
@@ -166,14 +167,14 @@ for row, states in enumerate(strategies.values()):
         axis.text(column + 0.5, row, text, color=text_color, ha="center", va="center")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Each row is one network. The head is always new, since the classes are. From row to row, more of the
-# trunk trains. The first row is a **control**: the same experiment without the thing under test,
-# here without pretraining.
+# Each row is one network. The head is always new, since the classes are. The first row is a **control**:
+# the same experiment without the thing under test, here without pretraining. From the second row down,
+# more and more of the trunk trains.
 #
 # ## Weights say what they are
 #
 # Weights carry their class names, their published accuracy, and the preparation that they were
-# trained with.
+# trained with. (A network's **parameters** are all the numbers that training can change.)
 
 # %% slideshow={"slide_type": "subslide"} tags=["nbval-check-output"]
 print(weights, f"{weights.meta['num_params']:,} parameters, {len(categories)} classes")
@@ -227,14 +228,14 @@ families = {
     "VGG": {"vgg16": "below"},
     "Inception": {"inception_v3": "right"},
     "MobileNet": {"mobilenet_v3_small": "below", "mobilenet_v3_large": "right"},
-    "DenseNet": {"densenet121": "below", "densenet201": "below"},
+    "DenseNet": {"densenet121": "below", "densenet201": "under"},
     "EfficientNet": {"efficientnet_lite0": "left", "efficientnet_b0": "left"},
     "ConvNeXt": {"convnext_tiny": "right", "convnext_base": "right"},
     "ViT": {"vit_b_16": "below", "vit_l_16": "below"},
 }
 families["EfficientNet"]["efficientnet_b4"] = "left"
 places = {"left": (-8, 0, "right", "center"), "right": (8, -2, "left", "center")}
-places["below"] = (0, -7, "center", "top")
+places |= {"below": (0, -7, "center", "top"), "under": (4, -6, "left", "top")}
 figure, axis = plt.subplots(figsize=(8, 4.4), layout="constrained")
 colors = [utils.BLUE, utils.ORANGE, utils.GREEN, utils.RED] * 2
 for (family, names), marker, color in zip(families.items(), "osD^vP*X", colors, strict=True):
@@ -252,7 +253,8 @@ axis.tick_params(length=0, which="minor")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # Larger networks are more accurate, but only roughly: VGG-16 is one of the largest here and among the
-# least accurate.
+# least accurate. Use such a figure to choose, not to explain: training recipes and image sizes differ,
+# too.
 #
 # | Family | Idea | Paper |
 # |---|---|---|
@@ -261,7 +263,7 @@ axis.tick_params(length=0, which="minor")
 # | ResNet | layers add to their input | [1512.03385](https://arxiv.org/abs/1512.03385) |
 # | DenseNet | each layer sees all before it | [1608.06993](https://arxiv.org/abs/1608.06993) |
 # | MobileNet | cheap convolutions, for phones | [1905.02244](https://arxiv.org/abs/1905.02244) |
-# | EfficientNet | depth, width and size as one | [1905.11946](https://arxiv.org/abs/1905.11946) |
+# | EfficientNet | depth, width and image size grow together | [1905.11946](https://arxiv.org/abs/1905.11946) |
 # | ViT | the image as a sequence of patches | [2010.11929](https://arxiv.org/abs/2010.11929) |
 # | ConvNeXt | a ResNet with lessons from ViT | [2201.03545](https://arxiv.org/abs/2201.03545) |
 #
@@ -290,7 +292,8 @@ for axis, network, title in zip(axes, (model, untrained), ("pretrained", "random
 # (an edge detector), a centre that differs from its surround (a spot detector), one colour against
 # another. The random ones are noise.
 #
-# A filter slid over an image gives a **feature map**: bright where it finds what it looks for.
+# A filter slid over an image gives a **feature map**: bright where it finds what it looks for. The first
+# block is called the **stem**.
 
 # %% alt="The photo of the palace beside twelve feature maps, four from each of three depths: the first show the building's outlines, the last are coarse patches." slideshow={"slide_type": "subslide"}
 # @title Figure: feature maps at three depths
@@ -312,9 +315,10 @@ for axis in axes.values():
     axis.axis("off")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Four maps from each of three depths, with their number and size. The stem still draws a palace;
-# further on, maps are coarser and harder to read. Early features are general, late ones belong to
-# the task: [Yosinski et al.][features] measured it.
+# Four maps from each of three depths, with their number and size. The stem still draws a palace.
+# Further on, maps are coarser, since layers in between take steps of two pixels, and harder to read.
+# That early features are general and late ones belong to the task cannot be seen here: it was measured
+# by [Yosinski et al.][features]
 #
 # [features]: <https://arxiv.org/abs/1411.1792>
 #
@@ -342,8 +346,8 @@ print("in ImageNet:", [name for name in popular if name in categories])
 print("charts in ImageNet:", [name for name in categories if "chart" in name or "diagram" in name])
 
 # %% [markdown]
-# ImageNet has them all, so a good result on those is partly memory. It has no charts. What does its
-# head say to ours?
+# ImageNet has them all, so a good result on those is partly memory. None of its classes is a chart,
+# though some of its photos may show one. What does its head make of ours?
 
 # %% slideshow={"slide_type": "subslide"}
 transform = data_setup.create_transform("efficientnet_lite0", size=128)
@@ -377,43 +381,42 @@ def nearest(train, val):
     return (normalize(val.flatten(1)) @ normalize(train.flatten(1)).T).argmax(dim=1)
 
 
-def neighbour_accuracy(name, train, val):
-    """Print and return the accuracy of the nearest neighbour's class."""
+def neighbours_right(name, train, val):
+    """Print the accuracy of the nearest neighbour's class; return where it is right, as 0 or 1."""
     train_labels, val_labels = torch.tensor(splits.train.targets), torch.tensor(splits.val.targets)
-    correct = int((train_labels[nearest(train, val)] == val_labels).sum())
-    print(f"{name:17} {evaluation.format_accuracy(correct, len(val_labels))}")
-    return correct / len(val_labels)
+    right = (train_labels[nearest(train, val)] == val_labels).float()
+    print(f"{name:17} {evaluation.format_accuracy(int(right.sum()), len(right))}")
+    return right
 
 
-def random_accuracies(loaders):
-    """Print and return the accuracy with random weights, for three seeds."""
+def random_neighbours_right(loaders):
+    """Do so with random weights, for three seeds: (3, 360)."""
     found = []
     for seed in range(3):
         torch.manual_seed(seed)
-        found.append(neighbour_accuracy(f"random weights {seed}", *features_of(loaders, None)))
-    return found
+        found.append(neighbours_right(f"random weights {seed}", *features_of(loaders, None)))
+    return torch.stack(found)
 
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # **Predict:** guessing gives 1/12, about 8%. What will the three give?
 
 # %% slideshow={"slide_type": "subslide"}
-features = features_of(loaders, "DEFAULT")
+chart_features = features_of(loaders, "DEFAULT")
 pixels = [torch.cat([images for images, _ in loader]) for loader in loaders]
-pretrained = neighbour_accuracy("pretrained", *features)
-bare = neighbour_accuracy("bare pixels", *pixels)
-random = random_accuracies(loaders)
+pretrained = neighbours_right("pretrained", *chart_features)
+bare = neighbours_right("bare pixels", *pixels)
+random = random_neighbours_right(loaders)
 
 # %% [markdown]
-# In brackets is the **95% interval**: how far the accuracy could reasonably be from this with
-# other validation images. The first lies far above the others: features of photos carry over to
-# charts. The network's shape alone, with random weights, does not do it. (Random weights
-# differ, so we try three.)
+# In brackets is the **95% interval**: where the accuracy on very many such charts plausibly lies. The
+# first lies far above the others: features of photos carry over to charts. The network's shape alone,
+# with random weights, does not do it. (Random weights differ from draw to draw, so we try three.)
 #
 # Which charts does it take for neighbours?
 
 # %% alt="Upper row: four validation charts. Below each: its nearest training chart. In the two columns on the left both are of one kind, on the right they are not." slideshow={"slide_type": "subslide"}
-labels, found = splits.val.targets, nearest(*features).tolist()
+labels, found = splits.val.targets, nearest(*chart_features).tolist()
 wrong = [i for i, answer in enumerate(found) if splits.train.targets[answer] != labels[i]]
 right = [i for i in range(len(labels)) if i not in wrong]
 chosen = right[::90][:2] + wrong[::30][:2]
@@ -434,7 +437,7 @@ utils.plot_images([image for image, _ in shown], titles, colors, columns=4)
 
 # %% alt="Two t-SNE maps of the training charts, one point an image, coloured by class. From features: islands with the names of their classes beside mixed ones. From bare pixels: the classes are mixed." slideshow={"slide_type": "subslide"}
 # @title Figure: t-SNE maps of features and of pixels
-flat = normalize(features[0]).numpy()
+flat = normalize(chart_features[0]).numpy()
 targets, palette = torch.tensor(splits.train.targets), plt.get_cmap("tab20")
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
 same = []
@@ -460,7 +463,8 @@ for axis, values, title in zip(
 # @title Checks: what these sections say
 explained = PCA(2, random_state=0).fit(flat).explained_variance_ratio_.sum()
 assert confidence > 0.3
-assert pretrained > 0.6 and pretrained > 1.4 * max(*random, bare)
+assert pretrained.mean() > 0.6
+assert pretrained.mean() > 1.4 * max(*random.mean(dim=1), bare.mean())
 assert same[0] > 1.5 * same[1] and explained < 0.3
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -480,9 +484,11 @@ assert same[0] > 1.5 * same[1] and explained < 0.3
 shuffle = torch.randperm(128 * 128)
 shuffled = [part.flatten(2)[:, :, shuffle].view_as(part) for part in pixels]
 shuffled_loaders = [DataLoader([(image, 0) for image in part], 32) for part in shuffled]
-shuffled_pretrained = neighbour_accuracy("pretrained", *features_of(shuffled_loaders, "DEFAULT"))
-shuffled_bare = neighbour_accuracy("bare pixels", *shuffled)
-shuffled_random = random_accuracies(shuffled_loaders)
+shuffled_pretrained = neighbours_right("pretrained", *features_of(shuffled_loaders, "DEFAULT"))
+shuffled_bare = neighbours_right("bare pixels", *shuffled)
+shuffled_random = random_neighbours_right(shuffled_loaders)
+difference = evaluation.format_difference(shuffled_pretrained, shuffled_random.mean(dim=0))
+print(f"pretrained - random weights (mean of the three): {difference}")
 pair = torch.cat([pixels[0][0], shuffled[0][0]], dim=2).permute(1, 2, 0) * 0.5 + 0.5
 figure, axis = plt.subplots(figsize=(4, 2), layout="constrained")
 axis.imshow(pair, interpolation="nearest")
@@ -490,24 +496,30 @@ axis.set_axis_off()
 
 # %%
 # @title Checks: what this section says
-assert abs(shuffled_bare - bare) < 0.01
-assert shuffled_pretrained < 0.9 * min(shuffled_bare, *shuffled_random)
+assert abs(shuffled_bare.mean() - bare.mean()) < 0.01
+assert shuffled_pretrained.mean() < shuffled_bare.mean() - 0.05
+assert shuffled_random.mean() < random.mean()
+paired = evaluation.bootstrap_difference(shuffled_pretrained, shuffled_random.mean(dim=0))
+assert paired[1] < 0
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Bare pixels do as before: each is still compared with its own counterpart. The pretrained network
-# falls below them, and below the same network with random weights. So it is not the network's shape
-# that fails here: what it has learned from photos makes it worse than knowing nothing. This is
-# **negative transfer**.
+# Bare pixels do as before: each is still compared with its own counterpart. Both networks fall, since
+# both look at pixels that are close to each other. But the pretrained one falls furthest, below the
+# bare pixels and below random weights. Both networks saw the same charts, so we compare them **paired**,
+# image by image: the last line gives the difference with its interval, all of it below zero. Here the
+# weights that were trained on photos are not a head start but a handicap. When transfer makes things worse, one speaks of
+# **negative transfer**. (Why the handicap? Filters that expect edges are one suspect, statistics stored
+# from photos another. This experiment does not tell them apart.)
 #
 # | Transfer tends to | when | Source |
 # |---|---|---|
 # | help | labels are few | [Rich feature hierarchies …][R-CNN] |
 # | help less | tasks are far apart | [How transferable are features …?][features] |
-# | save time only | data and training are plenty | [Rethinking ImageNet Pre-training][He] |
+# | save time only | data and training are plentiful | [Rethinking ImageNet Pre-training][He] |
 # | add little | on two medical tasks | [Transfusion …][Raghu] |
 # | hurt | source and target disagree | [Characterizing … Negative Transfer][Wang] |
 #
-# So every result of this series stands beside a control from random weights. Notebook 02 trains it.
+# So ask of every gain: compared with what? Notebook 02 trains the control from random weights.
 #
 # [R-CNN]: <https://arxiv.org/abs/1311.2524>
 # [features]: <https://arxiv.org/abs/1411.1792>
@@ -517,11 +529,11 @@ assert shuffled_pretrained < 0.9 * min(shuffled_bare, *shuffled_random)
 #
 # ## Beyond images with labels
 #
-# | Field | What is transferred | Source |
+# | Field | Learned by | Source |
 # |---|---|---|
 # | language | filling in missing words | [BERT: Pre-training of Deep Bidirectional …][BERT] |
 # | language | predicting the next word | [Language Models are Few-Shot Learners][GPT] (GPT-3) |
-# | detection, segmentation | a classifier's trunk | [Rich feature hierarchies …][R-CNN], [FCN][] |
+# | detection, segmentation | classifying images | [Rich feature hierarchies …][R-CNN], [FCN][] |
 # | images without labels | telling two views apart | [A Simple Framework …][SimCLR] (SimCLR) |
 #
 # In the first two and the last, the data itself poses the task: **self-supervised** pretraining.
@@ -535,15 +547,16 @@ assert shuffled_pretrained < 0.9 * min(shuffled_bare, *shuffled_random)
 #
 # - You named the parts of a network and told the strategies apart.
 # - You chose pretrained weights, and saw what wrong preparation does, silently.
-# - You measured, beside controls, that features of photos carry over to charts, and saw them fail
+# - You measured, against controls, that features of photos carry over to charts, and saw them fail
 #   on shuffled pixels.
 #
 # ## Check yourself
 #
-# 1. You sort photos of dogs by breed with a network trained on ImageNet. What has to be transferred?
-#    - **a** · A far domain: dogs are not in ImageNet.
+# 1. You sort photos of dogs by breed with a network trained on ImageNet. What changes between source and
+#    target?
+#    - **a** · The domain: dogs are not in ImageNet.
 #    - **b** · Hardly anything changes: photos stay photos, and many breeds are classes there.
-#    - **c** · A new task in a new domain.
+#    - **c** · Both the task and the domain.
 #
 # <details><summary>Answer</summary>
 #
@@ -582,8 +595,8 @@ assert shuffled_pretrained < 0.9 * min(shuffled_bare, *shuffled_random)
 #
 # <details><summary>Answer</summary>
 #
-# **b.** The method keeps neighbourhoods and distorts distances. *a:* Another seed puts the same
-# islands elsewhere. *c:* A separation in two drawn dimensions is neither needed for it nor enough.
+# **b.** The method keeps neighbourhoods and distorts distances. *a:* Another start, or another setting
+# of its perplexity, puts the same islands elsewhere. *c:* A separation in two drawn dimensions is neither needed for it nor enough.
 # </details>
 #
 # ## Exercises

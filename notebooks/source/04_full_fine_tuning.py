@@ -265,7 +265,7 @@ def gradient(pieces):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-model.eval()  # no dropout, no stochastic depth
+model = build().eval()  # as new; no dropout, no stochastic depth
 off = {}
 for name, training in (("ImageNet's statistics", False), ("each batch's own", True)):
     for module in model.modules():
