@@ -30,6 +30,8 @@
 import random
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -57,10 +59,11 @@ print(f"device: {device}")
 # images that are gone. Three charts become a WebP, a CMYK JPEG and a JPEG stored upside down. These
 # are unusual, but nothing is wrong with them. The code is folded; open it if you like.
 
+
 # %%
 # @title Make the messy folder
 def make_folder(folder):
-    """Copy 70 charts of each class, 10 % of them to a wrong class; return {file name: class}."""
+    """Copy 70 charts of each class, 10% of them to a wrong class; return {path: right class}."""
     charts, rng, truth = data_setup.DATA_SETS["charts"], random.Random(0), {}
     classes = ["bar", "box", "histogram", "line", "pie", "scatter"]
     for name in classes:
@@ -70,9 +73,9 @@ def make_folder(folder):
         others = [other for other in classes if other != name]
         for path in sorted(paths):
             label = rng.choice(others) if rng.random() < 0.1 else name
-            file_name = f"{len(truth):03}.png"
-            shutil.copy(path, folder / label / file_name)
-            truth[file_name] = name
+            copy = f"{label}/{len(truth):03}.png"
+            shutil.copy(path, folder / copy)
+            truth[copy] = name
     return truth
 
 
@@ -115,6 +118,7 @@ def add_faults(folder):
         lost.save(class_folder / "photo.jpg")
     lost.crop((0, 0, 120, 90)).save(folder / "histogram" / "imageNotFound.gif")
 
+
 # %% [markdown]
 # **To use your own images, change the first line of the next cell**, and nothing else. Your folder
 # holds one folder per class, or `train`, `val` and `test` with such folders inside. The notebook
@@ -130,7 +134,7 @@ if made_here := FOLDER is None:
     add_copies(FOLDER)
     add_faults(FOLDER)
 else:
-    truth = {}  # to be filled in: truth["IMG_0412.jpg"] = "bee"
+    truth = {}  # to be filled in, by path: truth["ant/IMG_0412.jpg"] = "bee"
     FOLDER, runs = Path(FOLDER).expanduser(), Path("runs").absolute()
     runs.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{FOLDER.name}-", dir=runs))
@@ -175,11 +179,13 @@ print(f"{len(pairs)} of {len(report.copies)} groups of copies")
 #
 # **Predict:** is that enough to keep all copies together?
 
+
 # %%
 def straddling(report, splits):
     """List the groups of copies that are in more than one split: what the copies share."""
-    where = {path: part for part in (splits.train, splits.val, splits.test)
-             for path, _ in part.samples}
+    where = {
+        path: part for part in (splits.train, splits.val, splits.test) for path, _ in part.samples
+    }
     found = [(group, {where[p.path] for p in group if p.path in where}) for group in report.copies]
     return [audit.how(group) for group, parts in found if len(parts) > 1]
 
@@ -236,6 +242,7 @@ print(f"shorter side {short_side:.0f} pixels; the model sees {transform.crop_siz
 # The model sees a square. What becomes of an image that is longer? Here is the longest training image,
 # in three ways.
 
+
 # %% alt="The longest training image as it is, and as the model sees it: with its ends cut off, squeezed into a square, and with bars beside it." slideshow={"slide_type": "subslide"}
 def as_seen(image, resize):
     square = data_setup.create_transform("efficientnet_lite0", size=size, resize=resize)(image)
@@ -254,6 +261,7 @@ utils.plot_images([longest, *(as_seen(longest, way) for way in ways)], titles, c
 # the saved model.
 #
 # `fine_tune` does what notebooks 02 to 04 did step by step: unfreeze, two rates, warm-up and cosine.
+
 
 # %%
 def fine_tune(dataset, name):
@@ -276,6 +284,7 @@ def fine_tune(dataset, name):
 
 def judge(model, dataset):
     return engine.predict(model, data_setup.create_dataloader(dataset, transform), device)
+
 
 # %% [markdown]
 # **Predict:** with so few validation images, how far apart must the two accuracies be before the
@@ -323,16 +332,34 @@ if worst:
 # them, without seeing the model's answers. Correcting only where the model disagrees could only ever
 # make the model look better. Here `truth` plays the person.
 
+
 # %%
+def name_of(path):
+    """Return the image's place in the folder, such as "ant/IMG_0412.jpg"."""
+    return path.relative_to(splits.folder).as_posix()
+
+
 def look_at(dataset, positions):
     """Let a person look at some images; return all with the new labels, and which changed."""
     samples = list(dataset.samples)
     for i in positions:
         path, label = samples[i]
-        samples[i] = path, class_names.index(truth.get(path.name, class_names[label]))
+        samples[i] = path, class_names.index(truth.get(name_of(path), class_names[label]))
     changed = [i for i in positions if samples[i] != dataset.samples[i]]
     return data_setup.ImageDataset(samples, class_names), changed
 
+
+def list_names(dataset, positions):
+    """Print where each image of a sheet lies, row by row, six in a row."""
+    names = [name_of(dataset.samples[i][0]) for i in positions]
+    for start in range(0, len(names), 6):
+        print("   ".join(names[start : start + 6]))
+
+
+if not truth:
+    print(
+        "Nobody has looked at a label yet (truth is empty): what follows about corrections is empty."
+    )
 
 checked_val, changed = look_at(splits.val, range(len(splits.val)))
 print(len(changed), "validation labels corrected,", end=" ")
@@ -371,11 +398,13 @@ if made_here and (every := look_at(splits.train, order.tolist())[1]):
 images = [data_setup.load_image(splits.train.samples[i][0]) for i in first[:12]]
 judged = torch.tensor(probabilities[first[:12]])
 utils.plot_predictions(images, labels[first[:12]], judged, class_names)
+list_names(splits.train, first[:12])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# These are the most suspicious training labels: first what the probe says, then the label. On your
-# own folder, read such a sheet, write the right classes into `truth`, and run again from *Find the
-# wrong labels*.
+# These are the most suspicious training labels: first what the probe says, then the label. Below the
+# sheet is the path of each image, row by row. On your own folder, read such a sheet, write each right
+# class into `truth` by that path, and run again from *Find the wrong labels*. (By path, because two
+# classes may each have a `007.jpg`.)
 #
 # ## What did it bring?
 #
@@ -384,6 +413,7 @@ utils.plot_predictions(images, labels[first[:12]], judged, class_names)
 # features, ten heads each from the same ten seeds, and the checked validation images that judge them.
 #
 # **Predict:** what does the person gain, and what does the probe's word?
+
 
 # %%
 def train_head(labels, seed):
@@ -397,12 +427,15 @@ def train_head(labels, seed):
     answers = engine.predict(head, DataLoader(val_features, batch_size=256), device)
     return answers.predicted == answers.labels
 
+
 # %% slideshow={"slide_type": "subslide"}
 val_dataloader = data_setup.create_dataloader(checked_val, transform)
 val_features = engine.extract_features(frozen, val_dataloader, device)
 believed = labels.clone()
 believed[first] = torch.tensor(probabilities[first].argmax(axis=1))
 versions = {"as found": labels, "a person": torch.tensor(corrected.targets), "the probe": believed}
+if not found:
+    print("No training label was corrected: the row of the person says nothing yet.")
 best = torch.tensor(look_at(splits.train, range(len(splits.train)))[0].targets)
 share_right = {}
 for who, new_labels in versions.items():
@@ -542,6 +575,95 @@ assert max((row.largest_difference for row in rows), default=0) < 1e-4
 # The same classes for the same images; the probabilities differ by rounding at most. The times are
 # this machine's.
 #
+# What does a program look like that knows nothing of this package, nor of PyTorch? Pillow, NumPy and
+# ONNX Runtime are enough:
+
+# %% slideshow={"slide_type": "subslide"}
+program = work / "answer.py"
+program.write_text("""\
+import json, sys
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+folder, *files = sys.argv[1:]
+how = json.load(open(f"{folder}/preprocessing.json", encoding="utf-8"))
+model = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+resize, crop = how["resize_size"], how["crop_size"]
+for file in files:
+    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    size = [resize * side // min(image.size) for side in image.size]
+    image = image.resize(size, Image.Resampling[how["interpolation"].upper()])
+    left, top = (round((side - crop) / 2) for side in image.size)
+    image = image.crop((left, top, left + crop, top + crop))
+    pixels = (np.asarray(image) / 255 - how["mean"]) / how["std"]
+    batch = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+    (logits,) = model.run(None, {"images": batch})
+    print(how["class_names"][logits[0].argmax()])
+""")
+if rows:
+    files = [str(path) for path, _ in checked_test.samples]
+    command = [sys.executable, program, exported, *files]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    without = [class_names.index(line) for line in ran.stdout.splitlines()]
+    same = sum(a == b for a, b in zip(without, answers.predicted.tolist(), strict=True))
+    print(f"the same class for {same} of {len(files)} test images")
+
+# %% [markdown]
+# (It prepares images as `crop` does. Transparent pixels would need a white background, as
+# `preprocessing.json` says.)
+#
+# Is there a smaller file? **int8** stores each weight in 8 bits instead of 32. ONNX Runtime chooses the
+# ranges from some training images.
+#
+# **Predict:** how much smaller is the file, and how much accuracy does it cost on validation?
+
+
+# %%
+class Calibration:
+    """Give ONNX Runtime some training images, a batch at a time."""
+
+    def __init__(self, count):
+        some = random.Random(0).sample(splits.train.samples, min(count, len(splits.train)))
+        images = [transform(data_setup.load_image(path)) for path, _ in some]
+        self.batches = iter(torch.stack(images).split(8))
+
+    def get_next(self):
+        batch = next(self.batches, None)
+        return None if batch is None else {"images": batch.numpy()}
+
+
+if rows:
+    import onnxruntime
+    from onnxruntime.quantization import quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    whole, small = exported / "model.onnx", exported / "model.int8.onnx"
+    quant_pre_process(whole, work / "ready.onnx")
+    quantize_static(work / "ready.onnx", small, Calibration(64), per_channel=True)
+    right = {}
+    for graph in (whole, small):
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        logits = [
+            torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+            for images, _ in data_setup.create_dataloader(checked_val, transform)
+        ]
+        right[graph] = torch.cat(logits).argmax(dim=1) == torch.tensor(checked_val.targets)
+        print(f"{graph.name:16} {graph.stat().st_size / 1e6:5.1f} MB, on validation",
+              evaluation.format_accuracy(int(right[graph].sum()), len(checked_val)))  # fmt: skip
+    print("int8 - float32:", evaluation.format_difference(right[small], right[whole]))
+
+# %%
+# @title Checks: the program without this package, and int8
+if made_here and rows:
+    assert same == len(files)
+    assert small.stat().st_size < 0.35 * whole.stat().st_size
+    assert right[whole].float().mean() - right[small].float().mean() < 0.06
+
+# %% [markdown]
+# Less than a third of the size. The interval says how much accuracy it can have cost; so measure it on
+# your own images before you ship it. (A program for it is the same, with the other file's name.)
+#
 # ## The same from the command line
 #
 # ```
@@ -549,10 +671,12 @@ assert max((row.largest_difference for row in rows), default=0) < 1e-4
 # python -m going_modular.train --data clean --strategy partial
 # python -m going_modular.predict runs/clean-partial/model.safetensors new.jpg
 # python -m going_modular.export runs/clean-partial/model.safetensors
+# python -m going_modular.evaluate runs/NEW/model.safetensors --data clean --compare runs/OLD/model.safetensors
 # python -m going_modular.demo runs/clean-partial/model.safetensors
 # ```
 #
-# The last one opens a page for your browser: drop an image on it, and see the classes and where the
+# Before a new model replaces an old one, `evaluate --compare` measures both on the same images, paired.
+# The last line opens a page for your browser: drop an image on it, and see the classes and where the
 # model looks.
 #
 # ## Recap
