@@ -463,8 +463,8 @@ if made_here:
 # %% [markdown]
 # On these images the person gains almost 0.06, five times what the seeds differ by, and nothing but the
 # labels was changed. Would other images of this kind show it too? Probably, but 83 are too few to be
-# sure: the paired interval goes from just below zero to above 0.12. The probe's word gained less than
-# 0.01, and the person is ahead of it. The counts fit: 15 labels are still wrong after the probe's
+# sure: the paired interval begins just below zero. The probe's word gained next to nothing, and the
+# person is ahead of it. The counts fit: 15 labels are still wrong after the probe's
 # word, and 1 after the person. Let a model say where to look, not what to write.
 #
 # How large the gain is depends on which labels are wrong (try other seeds in `make_folder`). Now the

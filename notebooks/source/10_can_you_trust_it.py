@@ -226,7 +226,7 @@ axis.set(xlabel="Share of the images answered", ylabel="Accuracy of the answers"
 axis.grid(alpha=0.3)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Answer fewer images, and you are right more often: some three points here. On shifted images the model
+# Answer fewer images, and you are right more often: two or three points here. On shifted images the model
 # abstains more often, but not nearly often enough: of what it still answers, far fewer are right than
 # on test. Its confidence notices the change, and far too little of it.
 #
