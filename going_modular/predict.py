@@ -11,8 +11,9 @@ import glob
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     with _writer(options) as (write, done):
         paths = [path for path in find_images(options.images) if path not in done]
         if not options.no_onnx:
-            model, note = onnx.faster(model, info["transform"].crop_size[0], len(paths))
+            model, note = onnx.faster(model, info["transform"].crop_size[0], len(paths), threads=1)
             if note:
                 print(f"predict: {note}", file=sys.stderr)
         top = min(options.top, len(info["class_names"]))
@@ -106,20 +107,36 @@ def answers(
 ) -> Iterator[tuple[str, Tensor | Exception]]:
     """Yield each path with its probabilities (classes,), or with why it cannot be read.
 
-    `info` is what `model_builder.load_model` returns beside the model.
+    `info` is what `model_builder.load_model` returns beside the model. Each thread reads a batch
+    and answers it alone, so that no processor waits for another.
     """
-    read = partial(_try_read, info["transform"])
     # Eight images at once fit into a processor's caches; a GPU wants more to do.
     at_once = 8 if next(model.parameters()).device.type == "cpu" else 64
-    model = fused(model.eval())
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), at_once):
-            batch = paths[start : start + at_once]
-            images = list(pool.map(read, batch))
-            sound = [image for image in images if isinstance(image, Tensor)]
-            probabilities = iter(classify(model, torch.stack(sound)) if sound else [])
-            for path, image in zip(batch, images, strict=True):
-                yield path, next(probabilities) if isinstance(image, Tensor) else image
+    answer = partial(_answer_batch, fused(model.eval()), info["transform"])
+    threads = torch.get_num_threads()
+    ahead: deque[Future] = deque()
+    try:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+            for start in range(0, len(paths), at_once):
+                ahead.append(pool.submit(answer, paths[start : start + at_once]))
+                if len(ahead) > 2 * threads:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # new threads begin with what was set last
+
+
+def _answer_batch(
+    model: nn.Module, transform: Callable, paths: Sequence[str]
+) -> list[tuple[str, Tensor | Exception]]:
+    images = [_try_read(transform, path) for path in paths]
+    sound = [image for image in images if isinstance(image, Tensor)]
+    probabilities = iter(classify(model, torch.stack(sound)) if sound else [])
+    return [
+        (path, next(probabilities) if isinstance(image, Tensor) else image)
+        for path, image in zip(paths, images, strict=True)
+    ]
 
 
 def _try_read(transform: Callable, path: str) -> Tensor | Exception:

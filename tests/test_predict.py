@@ -196,7 +196,7 @@ def test_a_model_that_onnx_cannot_run_answers_itself(images, saved, monkeypatch)
 def test_a_graph_that_answers_otherwise_is_not_used(saved, monkeypatch):
     monkeypatch.setattr(onnx, "WORTH", 1)
     monkeypatch.setattr(onnx, "write", lambda *_: None)
-    monkeypatch.setattr(onnx, "runner", lambda _: lambda images: torch.randn(len(images), 3))
+    monkeypatch.setattr(onnx, "runner", lambda *_: lambda images: torch.randn(len(images), 3))
     model, _ = model_builder.load_model(saved)
     chosen, note = onnx.faster(model, 32, 1)
     assert chosen is model and "does not answer as the model does" in note

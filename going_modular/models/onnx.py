@@ -59,12 +59,12 @@ def write(program: torch.export.ExportedProgram, path: Path) -> None:
     )
 
 
-def runner(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to logits, with as many threads as PyTorch has."""
+def runner(path: Path, threads: int | None = None) -> Callable[[Tensor], Tensor]:
+    """Return a function from images to logits; by default with as many threads as PyTorch has."""
     onnxruntime = import_onnxruntime()
     onnxruntime.set_default_logger_severity(3)  # it warns of each device that it does not find
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
@@ -82,13 +82,13 @@ class InOnnxRuntime(nn.Module):
     Raises RuntimeError where it would not answer the same, and whatever the translation raises.
     """
 
-    def __init__(self, model: nn.Module, size: int) -> None:
+    def __init__(self, model: nn.Module, size: int, threads: int | None = None) -> None:
         super().__init__()
         self.model = model.eval()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "model.onnx")
             write(trace(model, size), path)
-            self.run = runner(path)
+            self.run = runner(path, threads)
         images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             ours, theirs = (run(images).softmax(dim=1) for run in (self.model, self.run))
@@ -101,7 +101,9 @@ class InOnnxRuntime(nn.Module):
         return self.run(images)
 
 
-def faster(model: nn.Module, size: int, images: int) -> tuple[nn.Module, str]:
+def faster(
+    model: nn.Module, size: int, images: int, threads: int | None = None
+) -> tuple[nn.Module, str]:
     """Return a module that answers `images` images sooner, where there is one, and say which.
 
     The model itself comes back for few images, on a GPU, without the packages, and where the model
@@ -111,6 +113,6 @@ def faster(model: nn.Module, size: int, images: int) -> tuple[nn.Module, str]:
     if not on_cpu or images < WORTH or missing_packages():
         return model, ""
     try:
-        return InOnnxRuntime(model, size), "ONNX Runtime answers (--no-onnx: PyTorch)"
+        return InOnnxRuntime(model, size, threads), "ONNX Runtime answers (--no-onnx: PyTorch)"
     except Exception as error:  # whatever a translation raises: the model itself answers
         return model, f"PyTorch answers, ONNX Runtime cannot: {one_line(error)}"
