@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 RESIZES = "crop", "squash", "pad"
+AUGMENTATIONS = "none", "light", "trivial"
 DATA_SETS = {"charts": utils.data_folder() / "charts"}
 
 # --- Splits -------------------------------------------------------------------------------------
@@ -232,14 +233,17 @@ def create_transform(
     weights: Any = "DEFAULT",
     *,
     size: int | None = None,
-    augment: bool = False,
+    augment: bool | str = False,
+    mirror: bool = True,
     resize: str = "crop",
 ) -> ImageClassification | v2.Compose:
     """Return the transform that a model's pretrained weights expect.
 
     `name` and `weights` are those that `model_builder.create_model` was given.
     `size` is the side of the crop in pixels; the resize before it keeps the weights' proportion.
-    `augment` varies crop, side and colour a little, for training only, in the same value range.
+    `augment`, for training only: "light" or True varies crop, side and colour a little; "trivial"
+    adds one random change of random strength to each image (https://arxiv.org/abs/2103.10158).
+    `mirror=False` never swaps left and right, for images where that changes the class.
     `resize` says what becomes of an image that is not square: "crop" keeps the middle, as the
     weights had it, "squash" squeezes all of it into the square, "pad" puts bars beside it.
     """
@@ -250,8 +254,14 @@ def create_transform(
         side = preset.crop_size[0]
         described = utils.describe_transform(preset) | {"resize_size": [side, side]}
         preset = utils.build_transform(described | {"pad": resize == "pad"})
-    if not augment:
+    if augment not in (True, False, *AUGMENTATIONS):
+        raise ValueError(f"augment={augment!r}: use one of {', '.join(AUGMENTATIONS)}")
+    if augment in (False, "none"):
         return preset
+    flip = [v2.RandomHorizontalFlip()] if mirror else []
+    vary = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    if augment == "trivial":
+        vary = v2.TrivialAugmentWide(interpolation=preset.interpolation)
     return v2.Compose(
         [
             v2.RandomResizedCrop(
@@ -261,8 +271,8 @@ def create_transform(
                 interpolation=preset.interpolation,
                 antialias=True,
             ),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            *flip,
+            vary,
             v2.PILToTensor(),
             v2.ToDtype(torch.float, scale=True),
             v2.Normalize(preset.mean, preset.std),

@@ -124,6 +124,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--lr", type=_above_0(float), help="learning rate of the head; of all layers with scratch")
     add("--trunk-lr", type=_above_0(float), help="learning rate of the pretrained part")
     add(
+        "--layer-decay",
+        type=_above_0(float),
+        help="instead of --trunk-lr: each block learns at this share of the rate of the block "
+        "after it, such as 0.7",
+    )
+    add(
         "--weight-decay",
         type=_from_0(float),
         default=1e-4,
@@ -150,7 +156,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="of an image that is not square: crop keeps the middle, as the weights had it; squash "
         "and pad keep all of it",
     )
-    add("--augment", action="store_true", help="crop, flip and recolour training images at random")
+    add(
+        "--augment",
+        nargs="?",
+        const="light",
+        choices=data_setup.AUGMENTATIONS,
+        default="none",
+        help="vary the training images at random: crop, mirror and recolour them a little (light), "
+        "or also change each in one random way, of any strength (trivial)",
+    )
+    add(
+        "--no-mirror",
+        action="store_true",
+        help="never mirror, for images whose class depends on left and right",
+    )
     add("--keep-best", action="store_true", help="keep the epoch with the lowest validation loss")
     add(
         "--patience",
@@ -191,16 +210,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options.given = [name for name, value in given.items() if value is not None]
     if options.last is not None and options.strategy != "partial":
         parser.error(f"--last goes with --strategy partial, not with {options.strategy}")
-    if options.trunk_lr is not None and STRATEGIES[options.strategy].trunk_lr is None:
-        parser.error(
-            f"--trunk-lr goes with partial, full and lp_ft; {options.strategy} has one rate"
-        )
+    for name in ("trunk_lr", "layer_decay"):
+        if getattr(options, name) and STRATEGIES[options.strategy].trunk_lr is None:
+            option = f"--{name.replace('_', '-')}"
+            parser.error(
+                f"{option} goes with partial, full and lp_ft; {options.strategy} has one rate"
+            )
+    if options.trunk_lr and options.layer_decay:
+        parser.error("--trunk-lr and --layer-decay both set the trunk's rate: give one")
     return options
 
 
 def _options_of(run: Path) -> dict[str, object]:
     """Return the options of an earlier run that decide its result."""
     options = records.read(run)["options"]
+    if isinstance(options.get("augment"), bool):  # of a run before there was a choice
+        options["augment"] = "light" if options["augment"] else "none"
     return {name: value for name, value in options.items() if name not in run_folder.MAY_DIFFER}
 
 
@@ -260,7 +285,7 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     prepared = {"size": size, "resize": options.resize}
     transform = data_setup.create_transform(options.model, **prepared)
     train_transform = data_setup.create_transform(
-        options.model, augment=options.augment, **prepared
+        options.model, augment=options.augment, mirror=not options.no_mirror, **prepared
     )
     loader = {"batch_size": options.batch_size, "num_workers": options.workers}
     train_dataloader = data_setup.create_dataloader(
@@ -410,7 +435,11 @@ def _fit(
 ) -> None:
     """Train what is trainable with the strategy's rates; warm up, then follow a cosine."""
     groups = model_builder.parameter_groups(
-        model, strategy.lr, trunk_lr=strategy.trunk_lr, weight_decay=options.weight_decay
+        model,
+        strategy.lr,
+        trunk_lr=None if options.layer_decay else strategy.trunk_lr,
+        layer_decay=options.layer_decay,
+        weight_decay=options.weight_decay,
     )
     optimizer = torch.optim.AdamW(groups, fused=True)  # all parameters in one pass over memory
     steps = strategy.epochs * len(loaders[0])
@@ -427,7 +456,7 @@ def _fit(
         scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
         keep_best="loss" if options.keep_best else None,
         patience=options.patience,
-        cache_frozen=some_frozen and not options.no_cache and not options.augment,
+        cache_frozen=some_frozen and not options.no_cache and options.augment == "none",
         resume_from=state,
         after_epoch=report.after_epoch,
     )
@@ -439,7 +468,7 @@ def _fit(
 
 def _how(options: argparse.Namespace, strategy: Strategy) -> dict[str, object]:
     """Say how the model was trained, for its file; no path of this machine is in it."""
-    names = ("strategy", "groups", "batch_size", "augment", "balance", "keep_best", "seed")
+    names = "strategy groups batch_size augment layer_decay balance keep_best seed".split()
     rates = {"epochs": strategy.epochs, "lr": strategy.lr, "trunk_lr": strategy.trunk_lr}
     return {name: getattr(options, name) for name in names} | rates
 

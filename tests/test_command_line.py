@@ -109,6 +109,25 @@ def test_augmentation_and_friends_run(photo_folder, tmp_path, capsys):
     assert "Kept the weights of epoch" in capsys.readouterr().out
 
 
+def test_mirroring_can_be_refused_and_early_layers_slowed(photo_folder, tmp_path):
+    options = ["--augment", "trivial", "--no-mirror", "--layer-decay", "0.5", "--strategy", "full"]
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "r"), *QUICK, *options]
+    assert train.main(arguments) == 0
+    how = model_builder.load_model(tmp_path / "r" / MODEL)[1]["training"]
+    assert how["augment"] == "trivial" and how["layer_decay"] == 0.5
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+def test_the_way_to_resize_travels_with_the_model(resize, photo_folder, tmp_path):
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "r"), *QUICK]
+    assert train.main([*arguments, "--resize", resize]) == 0
+    transform = model_builder.load_model(tmp_path / "r" / MODEL)[1]["transform"]
+    wide = Image.new("RGB", (300, 100))
+    wide.paste("red", (0, 0, 60, 100))  # outside the square in the middle
+    assert (transform(wide)[0] - transform(wide)[1]).max() > 0.5
+    assert transform(wide).shape[-2:] == (32, 32)
+
+
 def test_same_command_same_history(photo_folder, tmp_path):
     histories = []
     for name in ("a", "b"):
@@ -177,6 +196,11 @@ def fail(error):
         ["--device", "cuda:99"],
         ["--strategy", "magic"],
         ["--last", "2", "--strategy", "full"],
+        ["--trunk-lr", "0.1", "--strategy", "scratch"],
+        ["--layer-decay", "0.5", "--strategy", "feature_extraction"],
+        ["--layer-decay", "0.5", "--trunk-lr", "0.1"],
+        ["--augment", "wild"],
+        ["--resize", "stretch"],
     ],
 )
 def test_wrong_options_are_a_usage_error(arguments, capsys):

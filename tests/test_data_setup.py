@@ -404,6 +404,28 @@ def test_a_model_that_does_not_classify_images_is_an_error():
         data_setup.create_transform("resnet_18")
 
 
+@pytest.mark.parametrize("augment", ["light", "trivial"])
+@pytest.mark.parametrize("mirror", [True, False])
+def test_left_and_right_are_swapped_only_where_that_is_allowed(augment, mirror):
+    image = Image.new("RGB", (99, 99))
+    image.paste("white", (0, 0, 12, 99))  # at the left, where a crop may lose it
+    transform = data_setup.create_transform(
+        "efficientnet_lite0", size=32, augment=augment, mirror=mirror
+    )
+    torch.manual_seed(0)
+    versions = torch.stack([transform(image) for _ in range(60)]).mean(dim=(1, 2))  # (60, 32)
+    swapped = versions[:, -1] > versions[:, 0] + 0.5
+    assert swapped.any() == mirror
+
+
+@pytest.mark.parametrize("none", [False, "none"])
+def test_no_augmentation_is_the_plain_transform(none):
+    plain = data_setup.create_transform("resnet18", size=32)
+    assert str(data_setup.create_transform("resnet18", size=32, augment=none)) == str(plain)
+    with pytest.raises(ValueError, match="augment='wild': use one of none, light, trivial"):
+        data_setup.create_transform("resnet18", augment="wild")
+
+
 @pytest.mark.parametrize("model", ["resnet18", "vit_h_14", "efficientnet_lite0"])
 def test_augmented_pictures_have_the_values_of_the_others(model):
     plain = data_setup.create_transform(model, size=64)

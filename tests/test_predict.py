@@ -83,6 +83,23 @@ def test_one_image_is_classified_in_eval_mode(saved):
 # --- many images ---------------------------------------------------------------------------------
 
 
+def test_the_answers_are_in_order_and_no_thread_setting_stays(saved):
+    model, info = model_builder.load_model(saved)
+    charts = [str(path) for path in sorted(CHART.parent.parent.rglob("*.png"))[:37]]
+    charts.insert(11, "absent.png")
+    threads = torch.get_num_threads()
+    answers = list(predict.answers(model, info, charts))
+    assert [path for path, _ in answers] == charts and torch.get_num_threads() == threads
+    assert isinstance(answers[11][1], FileNotFoundError)
+    for path, answer in answers[:11] + answers[12:]:
+        image = info["transform"](data_setup.load_image(path))
+        torch.testing.assert_close(answer, predict.classify(model, image[None])[0])
+    stopped = predict.answers(model, info, charts)
+    next(stopped)
+    stopped.close()
+    assert torch.get_num_threads() == threads
+
+
 @pytest.fixture
 def album(tmp_path):
     """Make a folder of 11 images in two levels, one of them broken, and a file that is none."""

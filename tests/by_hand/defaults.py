@@ -6,6 +6,7 @@ of the images. The interval is over the images, for the mean of these runs.
 """
 
 import argparse
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,12 @@ CHANGES = {
     "augmentation": {"augment": True},
     "clip norm 1": {"max_grad_norm": 1.0},
     "EMA": {"ema": True},
+    "head rate / 3": {"head_times": 1 / 3},
+    "head rate x 3": {"head_times": 3},
+    "head rate x 10": {"head_times": 10},
+    "50 steps": {"steps": 50},
+    "100 steps": {"steps": 100},
+    "200 steps": {"steps": 200},
 }
 
 
@@ -34,10 +41,13 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--strategy", default="full", choices=train.STRATEGIES)
     parser.add_argument("--size", type=int)
+    parser.add_argument("--few", type=int, help="train on so many images of each class")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--changes", nargs="+", default=list(CHANGES)[1:], choices=CHANGES)
     options = parser.parse_args()
     splits = data_setup.load(options.data)
+    if options.few:
+        splits.train = splits.train.few(options.few)
     print(f"{options.data}, {options.strategy}: {len(splits.train)} training images", flush=True)
     default = None
     for name in ["default", *options.changes]:
@@ -50,17 +60,27 @@ def main() -> None:
 
 
 def measure(
-    splits, options, seed, layer_decay=None, times=1, augment=False, ema=False, max_grad_norm=None
+    splits,
+    options,
+    seed,
+    layer_decay=None,
+    times=1,
+    head_times=1,
+    steps=0,
+    augment=False,
+    ema=False,
+    max_grad_norm=None,
 ) -> torch.Tensor:
     """Train once; return which validation images are right, as 0 or 1."""
     strategy, device = train.STRATEGIES[options.strategy], utils.pick_device()
     utils.seed_everything(seed)
     model = model_builder.create_model(MODEL, len(splits.class_names))
     model_builder.unfreeze(model, last=train.last_blocks(model, strategy))
-    rates = {"trunk_lr": strategy.trunk_lr * times}
+    lr = strategy.lr * head_times
+    rates = {"trunk_lr": strategy.trunk_lr * times if strategy.trunk_lr else None}
     if layer_decay:  # the block before the head has the trunk's default rate
         rates = {"layer_decay": layer_decay}
-    groups = model_builder.parameter_groups(model, strategy.lr, weight_decay=1e-4, **rates)
+    groups = model_builder.parameter_groups(model, lr, weight_decay=1e-4, **rates)
     if layer_decay:
         rescale(groups, strategy)
     optimizer = torch.optim.AdamW(groups)
@@ -68,7 +88,8 @@ def measure(
     loader = data_setup.create_dataloader(
         splits.train, transform(augment=augment), shuffle=True, seed=seed
     )
-    steps = strategy.epochs * len(loader)
+    epochs = max(strategy.epochs, math.ceil(steps / len(loader)))
+    steps = epochs * len(loader)
     averaged = None
     if ema:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.95))
@@ -77,7 +98,7 @@ def measure(
         model,
         loader,
         optimizer=optimizer,
-        epochs=strategy.epochs,
+        epochs=epochs,
         device=device,
         scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
         max_grad_norm=max_grad_norm,
