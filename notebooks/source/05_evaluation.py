@@ -51,11 +51,12 @@ print(f"device: {device}")
 # Write down how you will decide *before* you see a number. Afterwards it is too easy to find a rule
 # that likes the winner. Ours:
 #
-# 1. Compare the ways to train **on validation**, as a mean over seeds, and find the best.
-# 2. Is there a cheaper one that validation does not show to be more than one point worse? Take the
-#    cheapest of those. (What a point is worth is for you to say, not for statistics.)
-# 3. Then open **test**, once, for two numbers: the accuracy of the chosen way, and its difference
-#    from the probe.
+# 1. Compare the ways to train **on validation**, each at its usual rates, as a mean over seeds, and
+#    find the best.
+# 2. Strike out every way that validation shows to be more than one point worse than the best. Of
+#    those left, take the cheapest. (What a point is worth is for you to say, not for statistics.)
+# 3. Then open **test**, once, for three numbers: the accuracy of the chosen way, its difference
+#    from the probe, and its difference from the best on validation.
 #
 # ## The ladder, on validation
 #
@@ -63,7 +64,8 @@ print(f"device: {device}")
 # architecture and the same data. Five seeds of each take too long for a lesson, so a table holds the
 # results: one row per run, and in it *which* images that run named rightly. (The tool is
 # `tests/by_hand/ladder.py`. It calls `python -m going_modular.train`, where the probe goes by the
-# name `feature_extraction`.)
+# name `feature_extraction`.) The **usual rates** are what this command takes if you do not ask for
+# others.
 
 # %%
 NAMES = {
@@ -87,12 +89,16 @@ def right(runs, split="val"):
 
 
 charts_table, photos_table = read_ladder("charts"), read_ladder("hymenoptera")
-print(len(charts_table), "runs on charts,", len(photos_table), "on photos")
+print(len(charts_table), "runs on charts,", len(photos_table), "on photos; the usual rates:")
+for key, name in NAMES.items():
+    usual = train.STRATEGIES[key]
+    print(f"{name:<8} head {usual.lr}, trunk {usual.trunk_lr}, {usual.epochs} epochs")
 
 
 # %% slideshow={"slide_type": "subslide"}
 # @title Helpers: sort the runs into rungs, and print a row for each
 def at_usual_rates(run):
+    """Compare a run's rates with the usual ones. (An empty cell: no rate of its own for the trunk.)"""
     usual = train.STRATEGIES[run["strategy"]]
     return (float(run["lr"]), run["trunk_lr"]) == (usual.lr, str(usual.trunk_lr or ""))
 
@@ -127,7 +133,8 @@ charts = by_rung(charts_table)
 show(charts)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# *Seconds* are processor time of the whole command, *MB* the most memory that it held. *±* is the
+# (*None*: the probe trains no trunk, and scratch trains it at the head's rate; on photos it had 50
+# epochs.) *Seconds* are processor time of the whole command, *MB* the most memory that it held. *±* is the
 # standard deviation over seeds; the interval is about other validation images.
 #
 # Charts are far from the photos that the network learned from. For a task near them, the same was
@@ -173,11 +180,12 @@ for axis, (title, rungs) in zip(axes, [("Charts", charts), ("Ants and bees", pho
 axes[0].set_ylim(2.6, -0.6);
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Dots are differences of mean accuracies, bars their paired 95% intervals. On charts, every way of
-# fine-tuning beats the probe by several points. On ants and bees none of them does: all dots lie left
-# of zero, and for full the whole interval does.
+# Dots are differences of mean accuracies, bars their paired 95% intervals: about other validation
+# images, with these seeds. On charts, every way of fine-tuning beats the probe by several points. On
+# ants and bees none of them does: all dots lie left of zero, and for LP-FT and full the whole
+# interval does.
 #
-# Partial's interval there reaches over zero. That does not say "no effect". Read its ends: partial may
+# Partial's interval there includes zero. That does not say "no effect". Read its ends: partial may
 # be a few points worse than the probe, and a gain beyond the upper end is excluded.
 #
 # ## Did the control learn anything?
@@ -193,12 +201,17 @@ for run in [run for run in photos_table if run["strategy"] == "scratch"] + probe
     hits = right([run])[0]
     print(f"{NAMES[run['strategy']]:<8} {run['epochs']} epochs, seed {run['seed']}: "
           f"{hits[:70].sum():>2} of 70 ants, {hits[70:].sum():>2} of 83 bees, {hits.sum()} of 153")
+for run in charts["scratch"]:
+    per_class = right([run])[0].reshape(12, 30).sum(axis=1)  # the images are sorted by class
+    print(f"charts, scratch, seed {run['seed']}: {per_class.min()} to {per_class.max()} of 30 per class")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# That is 83, more than half, without having learned anything. An early version of this table had
+# It gets 83 right, more than half, and it has learned nothing. An early version of this table had
 # just such a control: its three seeds, trained for a quarter of the time, answered *ants*, *bees* and
 # *ants* to every photo, and the "gap" to it meant nothing. A control that failed to train is no
 # control. The one in the table now names both kinds, so it learned something; how much, its line says.
+# So did the five on charts: each gets some of every class right, where a constant answer would get all
+# of one class and none of the others.
 #
 # ## Is it the learning rate?
 #
@@ -259,8 +272,13 @@ for name, table, rungs in [("charts", charts_table, charts), ("ants and bees", p
 # above its usual rate. On ants and bees no rate lifts the mean of partial or full above the probe's.
 #
 # The comparison even favours fine-tuning: its rate was picked on the very images on which the two
-# are then compared, while the probe kept its usual one. Fine-tuning still does not win on ants and
-# bees. So the trunk's rate is not the reason, and the verdict stands.
+# are then compared, while the probe kept its usual one. At none of the rates tried, some with one
+# seed, does fine-tuning win on ants and bees. (Epochs and the head's rate were not varied.)
+#
+# On charts, partial gains more over the probe at its best rate than at its usual one. But our plan
+# compares the ways at their usual rates, and we keep to it: of many rates, the best on these images
+# is also the luckiest, and the other ways were not given as many. For your own task, put the rates
+# to try into the plan.
 #
 # ## Choose
 #
@@ -301,7 +319,8 @@ for name in [name for name in charts if name not in (chosen, "scratch")]:
 # %% [markdown]
 # Full has the highest mean on charts, for several times the seconds, and validation does not show
 # partial to be more than a point behind it. So partial is chosen. LP-FT, the head first and then
-# everything, is not ahead of full, nor is it steadier: compare their ± in the first table.
+# everything, is not ahead of full, nor is its ± in the first table smaller. (Five seeds tell little
+# about a spread.)
 
 # %%
 # @title Checks: what the sections on validation say
@@ -318,7 +337,9 @@ for rung in [rung for rung in ("partial", "full") if rung in photos]:
     tuned = by_rate(photos_table, rung)[best_rate(photos_table, rung)]
     for low, high in (gain(photos[rung], photos), gain(tuned, photos)):
         assert low < 0 and high < 0.03
-assert gain(photos["full"], photos)[1] < 0 and best_rate(charts_table, "partial") > 2e-3
+assert max(gain(photos[rung], photos)[1] for rung in ("LP-FT", "full")) < 0
+assert all(right([run])[0].reshape(12, 30).sum(axis=1).min() > 0 for run in charts["scratch"])
+assert best_rate(charts_table, "partial") > 2e-3
 assert "scratch" not in charts or gain(charts["scratch"], charts)[1] < -0.15
 assert choose(photos)[1] == "probe" and chosen == "partial"
 
@@ -331,9 +352,9 @@ assert choose(photos)[1] == "probe" and chosen == "partial"
 
 # %%
 def fine_tune(dataloader, classes, rung):
-    """Train as the table's runs were trained: AdamW, warm-up, cosine; frozen work done once."""
+    """Train as the table's runs, with a sixth seed: AdamW, warm-up, cosine; frozen work done once."""
     strategy = next(train.STRATEGIES[key] for key, name in NAMES.items() if name == rung)
-    utils.seed_everything(0)
+    utils.seed_everything(5)  # the table has 0 to 4
     model = model_builder.create_model("efficientnet_lite0", classes)
     model_builder.unfreeze(model, last=train.last_blocks(model, strategy))
     rates = {"lr": strategy.lr, "trunk_lr": strategy.trunk_lr, "weight_decay": 1e-4}
@@ -357,7 +378,7 @@ splits = data_setup.load("charts")
 print(len(splits.train) // 12, "training images per class")
 models, val = {}, {}
 for rung in ("probe", chosen):
-    train_dataloader = loader(splits.train, 128, shuffle=True, seed=0)
+    train_dataloader = loader(splits.train, 128, shuffle=True, seed=5)
     models[rung] = fine_tune(train_dataloader, 12, rung)
     val[rung] = engine.predict(models[rung], loader(splits.val, 128), device)
     print(f"{rung:<8} validation", evaluation.format_accuracy(val[rung].correct, 360))
@@ -369,7 +390,7 @@ for rung in ("probe", chosen):
 # %%
 if (utils.data_folder() / "hymenoptera").is_dir():
     ants_and_bees = data_setup.load("hymenoptera")
-    model = fine_tune(loader(ants_and_bees.train, 224, shuffle=True, seed=0), 2, "probe")
+    model = fine_tune(loader(ants_and_bees.train, 224, shuffle=True, seed=5), 2, "probe")
     result = engine.predict(model, loader(ants_and_bees.val, 224), device)
     print("photos, live probe:", evaluation.format_accuracy(result.correct, 153))
 print(f"photos, the table's probes: {right(photos['probe']).mean():.3f}")
@@ -414,8 +435,8 @@ for pair, number in most:
     print(f"  {number:>2}  {' and '.join(splits.class_names[label] for label in sorted(pair))}")
 
 # %% [markdown]
-# Here over half of the mistakes lie in four of 66 possible pairs. *Line and scatter* come first here,
-# then *area and line* and *box and step*: look-alikes, as the images below show.
+# Over half of the mistakes lie in four of 66 possible pairs, and most of these are look-alikes: bars
+# and histograms, lines and scatter plots, filled areas and lines.
 #
 # **Recall**: of the images of a class, how many were found? **Precision**: of the answers that name
 # a class, how many were right?
@@ -424,8 +445,8 @@ for pair, number in most:
 print(evaluation.per_class_table(labels, predicted, splits.class_names))
 
 # %% [markdown]
-# Before you call a class hard, look at its interval: 60 images leave some ten points of room, and
-# among twelve classes one must come last. Now the mistakes of which the model is surest.
+# Before you call a class hard, look at its interval. With 60 images it is wide (scatter's recall:
+# 0.758 to 0.931), and among twelve classes one must come last. Now the mistakes of which the model is surest.
 
 # %% alt="Six test charts that the model got wrong, each with its answer, the answer's probability and the truth." slideshow={"slide_type": "subslide"}
 confidence = test[chosen].probabilities.max(dim=1).values
@@ -438,8 +459,9 @@ utils.plot_predictions(
 );
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# Above each: the answer with its probability, then the truth. Look here first for wrong labels, and
-# then for what the training set lacks.
+# Above each: the answer with its probability, then the truth. In your own data, look here first for
+# wrong labels, and then for what the training set lacks. Ours are right by construction, but some
+# charts are two things at once, such as points with a line through them.
 #
 # ## Is it really better?
 #
@@ -487,12 +509,29 @@ axis.grid(axis="x", alpha=0.3)
 # %% [markdown]
 # Two probes that differ by their seed alone are up to a point apart, and one of the ten pairs even
 # passes as "significant". Those two *files* may well differ, but there is only one recipe: with one
-# run each, we would have ranked it against itself. In contrast, every single partial model beats
+# run each, we would have declared one recipe better than itself. In contrast, every single partial model beats
 # every single probe. That is what a claim should look like: larger than the luck of a seed *and*
 # larger than the luck of the test images.
+#
+# The third number is what our rule has cost. Full was best on validation, by too little for the rule.
+
+# %% slideshow={"slide_type": "subslide"}
+print("full - partial, validation:", difference(charts["full"], charts["partial"]))
+print("full - partial, test:      ", difference(charts["full"], charts["partial"], "test"))
+
+# %% [markdown]
+# On test, with twice the images, full is ahead by about two points, and the interval excludes zero;
+# that it is more than *one* point, the worth that we wrote down, even test does not show. So the rule
+# saved nearly two thirds of the seconds, and it probably cost a point or two. We report that, and do
+# not go back and choose full: then these images would have been validation images.
 
 # %%
 # @title Checks: what the sections on test say
+low, high = evaluation.bootstrap_difference(
+    right(charts["full"], "test").mean(0), right(charts["partial"], "test").mean(0)
+)
+assert choose(charts) == ("full", "partial") and 0 < low < 0.01 < high
+assert mean(charts["partial"], "cpu_seconds") < 0.4 * mean(charts["full"], "cpu_seconds")
 assert len(splits.class_names) * 11 / 2 == 66
 assert sum(number for _, number in pairs.most_common(4)) >= 0.4 * len(wrong)
 for rung, result in test.items():
@@ -505,15 +544,15 @@ assert max(abs(a.mean() - b.mean()) for a, b in comparisons["probe − probe"]) 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A decision guide
 #
-# One page, to print. It stands on validation and on cost.
+# One page, to print. It stands on validation and on cost; where test says something else, so do we.
 #
-# | | Ask yourself | If yes | What we saw on validation |
+# | | Ask yourself | If yes | What we saw |
 # |---|---|---|---|
 # | 1 | Is there a network pretrained on images? | Train the **probe** first. It costs seconds, and it is the number to beat. | probe − scratch on charts: about 0.3 |
-# | 2 | Are your images like the photos it learned from? | Stop at the probe, unless your own validation split says otherwise. | partial − probe on ants and bees: no gain |
-# | 3 | Are they unlike them: drawn, scanned, seen through a microscope? | Train the last third of the blocks too: **partial**. | partial − probe on charts: several points |
-# | 4 | Is one more point worth several times the seconds, and more memory? | Train everything: **full**. Try three rates for the trunk before you judge it. | full − partial on charts: not shown to be more than a point. LP-FT is not ahead of full. |
-# | 5 | Can validation not tell two ways apart? | Take the cheaper one, or label more validation images. | The intervals of these differences are two to six points wide. |
+# | 2 | Are your images like the photos it learned from, as ants and bees are? | Stop at the probe, unless your own validation split says otherwise. | partial − probe on ants and bees: no gain |
+# | 3 | Are they unlike them, as our charts are? | Train the last third of the blocks too: **partial**. Try three rates for the trunk. | partial − probe on charts: several points |
+# | 4 | Is one more point worth several times the seconds, and more memory? | Train everything: **full**. Try three rates here, too. | full − partial on charts: validation could not tell (−0.012 to +0.022); on test full was ahead by two points. LP-FT is not ahead of full. |
+# | 5 | Can validation not tell two ways apart? | Take the cheaper one, or label more validation images. | Between ways that fine-tune, the intervals of the differences on charts are three to four points wide. |
 # | 6 | Have you chosen? | Open **test**, once. Report the accuracy with its interval, and the mistakes. | |
 #
 # **What this stands on:** one network (EfficientNet-Lite0), two data sets, five seeds; 40 labelled
@@ -547,7 +586,7 @@ assert max(abs(a.mean() - b.mean()) for a, b in comparisons["probe − probe"]) 
 # 2. Partial − probe on a validation split: −0.015, interval from −0.045 to +0.012. What may you claim?
 #    - **a** · The two are equally good.
 #    - **b** · Partial gains at most about a point here, and it may lose several.
-#    - **c** · Nothing: the interval reaches zero.
+#    - **c** · Nothing: the interval includes zero.
 #
 # <details><summary>Answer</summary>
 #
