@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
                 tqdm.write(f"predict: {utils.printable(answer)}", file=sys.stderr)
                 failed += 1
                 continue
-            probabilities, classes = answer.topk(top)
+            probabilities, classes = (values.tolist() for values in answer.topk(top))
             names = [info["class_names"][index] for index in classes]
             is_unsure = probabilities[0] < options.threshold
-            unsure += int(is_unsure)
-            write(path, list(zip(names, probabilities.tolist(), strict=True)), bool(is_unsure))
+            unsure += is_unsure
+            write(path, list(zip(names, probabilities, strict=True)), is_unsure)
     if failed:
         print(f"predict: {failed} of {len(paths)} images not readable", file=sys.stderr)
     if unsure:

@@ -620,3 +620,18 @@ def test_odd_images_are_read_in_silence_in_threads(tmp_path):
         warnings.simplefilter("always")
         assert {image.size for image in pool.map(data_setup.load_image, paths)} == {(32, 64)}
     assert seen == [] and warnings.filters == filters
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.jpg", b"\xff\xd8\xff\xe0" + bytes(50)),
+        ("cut.gif", b"GIF89a"),
+        ("cut.bmp", b"BM12"),
+        ("cut.tif", b"II*\0"),
+    ],
+)
+def test_a_cut_off_header_is_told_without_a_decoders_jargon(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} cannot be .*: its header is cut off or broken"):
+        data_setup.load_image(tmp_path / name)

@@ -95,6 +95,9 @@ def _reason(error: Exception) -> str:
         return "no such file"
     if isinstance(error, MemoryError):
         return "not enough memory: make it smaller"
+    of_bytes = struct.error, IndexError, KeyError  # Pillow wraps its own into a SyntaxError
+    if isinstance(error, of_bytes) or isinstance(error.__cause__, of_bytes):
+        return "its header is cut off or broken"
     return _from_system(error) or one_line(error)
 
 
@@ -168,10 +171,7 @@ def _decode(content: bytes) -> Image.Image:
 def _open(content: bytes) -> tuple[Image.Image, bytes, int]:
     """Return an image whose pixels are not decoded yet, its EXIF block and its bits per colour."""
     kind = _kind(content[:200])
-    try:
-        content, exif, bits = ESSENTIALS.get(kind, Essentials)(content)
-    except (struct.error, IndexError, KeyError) as error:
-        raise ValueError("its header is cut off or broken") from error
+    content, exif, bits = ESSENTIALS.get(kind, Essentials)(content)
     # Image.open would load the code of forty more formats, and warn of large images.
     module = "pillow_heif" if kind == "Heif" else f"PIL.{kind}ImagePlugin"
     plugin = importlib.import_module(module)

@@ -116,10 +116,10 @@ def carve(
         distinct = {groups[path] for path, label_ in samples if label_ == label}
         if len(distinct) <= len(fractions):
             raise ValueError(
-                f"class {printable(name)!r} in {printable(root)} has too few different images (or "
-                f"groups): {len(distinct)}, and at least {len(fractions) + 1} are needed, one for "
-                f"each of train, {' and '.join(fractions)}: add images ({TYPES}), or move the "
-                "folder elsewhere"
+                f"class {printable(name)!r} in {printable(root)} has too few readable, different "
+                f"images (or groups): {len(distinct)}, and at least {len(fractions) + 1} are "
+                f"needed, one for each of train, {' and '.join(fractions)}: add images ({TYPES}), "
+                "or move the folder elsewhere"
             )
         # A shuffle that depends on content and seed only: an image that is added, renamed or
         # listed in another order moves no other far.
