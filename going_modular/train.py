@@ -23,7 +23,7 @@ from going_modular import data_setup, engine, evaluation, model_builder, utils
 from going_modular.models.weights import listing
 from going_modular.pictures import downloads
 from going_modular.training import losses, processes, records, run_folder
-from going_modular.training.strategies import STRATEGIES, Strategy
+from going_modular.training.strategies import LEAST_STEPS, STRATEGIES, Strategy
 
 # The charts are drawn at about this size, and at 128 px full fine-tuning fits a lesson; photos are
 # read at the size that the weights were trained at.
@@ -118,7 +118,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--epochs",
         type=_above_0(int),
-        help="passes over the data (lp_ft: of its second phase); by default the strategy's",
+        help="passes over the data (lp_ft: of its second phase); by default the strategy's, and of "
+        f"few images as many as make {LEAST_STEPS} steps",
     )
     add("--batch-size", type=_above_0(int), default=32, help="images per step, over all processes")
     add("--lr", type=_above_0(float), help="learning rate of the head; of all layers with scratch")
@@ -161,9 +162,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         nargs="?",
         const="light",
         choices=data_setup.AUGMENTATIONS,
-        default="none",
         help="vary the training images at random: crop, mirror and recolour them a little (light), "
-        "or also change each in one random way, of any strength (trivial)",
+        "or also change each in one random way, of any strength (trivial); by default light where "
+        "all layers train, as in full and lp_ft, else none",
     )
     add(
         "--no-mirror",
@@ -284,27 +285,35 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
     size = _choose_size(options, model)
     prepared = {"size": size, "resize": options.resize}
     transform = data_setup.create_transform(options.model, **prepared)
-    train_transform = data_setup.create_transform(
-        options.model, augment=options.augment, mirror=not options.no_mirror, **prepared
-    )
     loader = {"batch_size": options.batch_size, "num_workers": options.workers}
-    train_dataloader = data_setup.create_dataloader(
-        splits.train, train_transform, shuffle=True, seed=options.seed, **loader
-    )
     val_dataloader = data_setup.create_dataloader(splits.val, transform, **loader)
-    loaders = train_dataloader, val_dataloader
+
+    def fit(strategy: Strategy, state: str, stage: str) -> None:
+        varied = data_setup.create_transform(
+            options.model, augment=strategy.augment, mirror=not options.no_mirror, **prepared
+        )
+        train_dataloader = data_setup.create_dataloader(
+            splits.train, varied, shuffle=True, seed=options.seed, **loader
+        )
+        report.stage = stage
+        loaders = train_dataloader, val_dataloader
+        _fit(model, strategy, loaders, device, options, out / state, report)
+
     report = _Report(out, options.tensorboard)
     if strategy.probe_first:
         model_builder.freeze(model)
-        report.stage = "head"
-        head_state = out / run_folder.HEAD_STATE
-        _fit(model, STRATEGIES["feature_extraction"], loaders, device, options, head_state, report)
+        probe = STRATEGIES["feature_extraction"]
+        probe = replace(probe, augment=options.augment or probe.augment)
+        fit(probe, run_folder.HEAD_STATE, "head")
         print("the head is trained; now all layers train")
         _unfreeze(model, options, strategy)
-    chosen = {"epochs": options.epochs, "lr": options.lr, "trunk_lr": options.trunk_lr}
-    strategy = replace(strategy, **{key: value for key, value in chosen.items() if value})
-    report.stage = "layers" if strategy.probe_first else ""
-    _fit(model, strategy, loaders, device, options, out / run_folder.STATE, report)
+    names = "epochs", "lr", "trunk_lr", "augment"
+    chosen = {name: getattr(options, name) for name in names}
+    if not options.epochs:
+        steps = math.ceil(len(splits.train) / options.batch_size)
+        chosen["epochs"] = max(strategy.epochs, math.ceil(LEAST_STEPS / steps))
+    strategy = replace(strategy, **{name: value for name, value in chosen.items() if value})
+    fit(strategy, run_folder.STATE, "layers" if strategy.probe_first else "")
 
     # In float32, as the saved model is used: every machine measures the same again.
     measured = {"validation": engine.predict(model, val_dataloader, device, dtype=torch.float32)}
@@ -456,7 +465,7 @@ def _fit(
         scheduler=engine.warmup_cosine(optimizer, steps, warmup_steps=steps // 10),
         keep_best="loss" if options.keep_best else None,
         patience=options.patience,
-        cache_frozen=some_frozen and not options.no_cache and options.augment == "none",
+        cache_frozen=some_frozen and not options.no_cache and strategy.augment == "none",
         resume_from=state,
         after_epoch=report.after_epoch,
     )
@@ -468,8 +477,8 @@ def _fit(
 
 def _how(options: argparse.Namespace, strategy: Strategy) -> dict[str, object]:
     """Say how the model was trained, for its file; no path of this machine is in it."""
-    names = "strategy groups batch_size augment layer_decay balance keep_best seed".split()
-    rates = {"epochs": strategy.epochs, "lr": strategy.lr, "trunk_lr": strategy.trunk_lr}
+    names = "strategy groups batch_size no_mirror layer_decay balance keep_best seed".split()
+    rates = {name: getattr(strategy, name) for name in ("epochs", "lr", "trunk_lr", "augment")}
     return {name: getattr(options, name) for name in names} | rates
 
 

@@ -44,6 +44,26 @@ def test_a_run_is_repeated_from_its_record(photo_folder, tmp_path, monkeypatch, 
     assert history_of(tmp_path / "a") != history_of(tmp_path / "c")
 
 
+def test_of_few_images_enough_steps_are_made_and_full_varies_them(
+    photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train, "LEAST_STEPS", 10)
+    options = ["--data", str(photo_folder), "--out", str(tmp_path / "a"), *QUICK[:6]]
+    assert train.main([*options, "--strategy", "full", "--batch-size", "24"]) == 0
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["strategy"]["augment"] == "light" and record["strategy"]["epochs"] == 10
+    assert len(history_of(tmp_path / "a")) == 10  # of one step each
+    assert train.main(["--like", str(tmp_path / "a"), "--out", str(tmp_path / "b")]) == 0
+    assert history_of(tmp_path / "a") == history_of(tmp_path / "b")
+    # A record of before there was a choice.
+    for augment, meant in ((True, "light"), (False, "none")):
+        record["options"] |= {"augment": augment, "epochs": 1}
+        (tmp_path / "a" / "run.json").write_text(json.dumps(record))
+        out = tmp_path / f"{augment}"
+        assert train.main(["--like", str(tmp_path / "a"), "--out", str(out)]) == 0
+        assert json.loads((out / "run.json").read_text())["strategy"]["augment"] == meant
+
+
 def test_other_images_are_noticed(photo_folder, tmp_path, capsys):
     options = ["--strategy", "feature_extraction"]
     assert run(photo_folder, tmp_path / "a", *options) == 0
