@@ -63,9 +63,9 @@ print(f"device: {device}")
 # The five ways are the rungs of a ladder, from nothing pretrained to everything trained, with one
 # architecture and the same data. Five seeds of each take too long for a lesson, so a table holds the
 # results: one row per run, and in it *which* images that run named rightly. (The tool is
-# `tests/by_hand/ladder.py`. It calls `python -m going_modular.train`, where the probe goes by the
-# name `feature_extraction`.) The **usual rates** are what this command takes if you do not ask for
-# others.
+# `tests/by_hand/ladder.py`. It calls `python -m going_modular.train --augment none`, where the probe
+# goes by the name `feature_extraction`.) The **usual rates** are what this command takes if you do
+# not ask for others.
 
 # %%
 NAMES = {

@@ -78,7 +78,7 @@ def measure(data: str, strategy: str, seed: int, chosen: Strategy) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "going_modular.train", "--data", data, "--out", folder]
         command += ["--strategy", strategy, "--seed", str(seed), "--lr", str(chosen.lr)]
-        command += ["--epochs", str(chosen.epochs)]
+        command += ["--epochs", str(chosen.epochs), "--augment", "none"]  # as the table was made
         command += ["--trunk-lr", str(chosen.trunk_lr)] if chosen.trunk_lr else []
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
