@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent
 LIST = PACKAGE.parent / "requirements.txt"  # in a checkout
 # Measured from top to bottom on a machine with 2 cores and no GPU, whose speed is the one below.
 NOTEBOOK_SECONDS = {"01": 41, "02": 69, "03": 87, "04": 129, "05": 35, "06": 53, "07": 76}
-NOTEBOOK_SECONDS |= {"08": 50, "09": 32, "10": 36}
+NOTEBOOK_SECONDS |= {"08": 50, "09": 32, "10": 36, "11": 58}
 REFERENCE_SPEED = 70.0  # images per second, as `measure_speed` says on that machine
 PYTHON = (3, 10)
 GB = 10**9

@@ -540,3 +540,6 @@ assert corner["logo on histograms"] > 0.6 and corner["logo on all"] > 0.4
 # 1. Train the head for 1,000 epochs. Where do T and the ECE go, and what does accuracy do?
 # 2. Set the target of the sets to 0.99. What happens to their size, on test and on shifted images?
 # 3. Make the logo grey, then 20 pixels wide. When does the trap stop working?
+#
+# The model is in use, and wishes come: go on with
+# [11 · After the first model](11_after_the_first_model.ipynb).
