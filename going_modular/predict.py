@@ -110,16 +110,18 @@ def answers(
     `info` is what `model_builder.load_model` returns beside the model. Each thread reads a batch
     and answers it alone, so that no processor waits for another.
     """
-    # Eight images at once fit into a processor's caches; a GPU wants more to do.
-    at_once = 8 if next(model.parameters()).device.type == "cpu" else 64
-    answer = partial(_answer_batch, fused(model.eval()), info["transform"])
+    # Eight images at once fit into a processor's caches; a GPU wants more to do, but its memory
+    # does not hold the batches of many threads.
     threads = torch.get_num_threads()
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    at_once, workers = (8, threads) if on_cpu else (64, min(8, threads))
+    answer = partial(_answer_batch, fused(model.eval()), info["transform"])
     ahead: deque[Future] = deque()
     try:
-        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+        with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
             for start in range(0, len(paths), at_once):
                 ahead.append(pool.submit(answer, paths[start : start + at_once]))
-                if len(ahead) > 2 * threads:
+                if len(ahead) > 2 * workers:
                     yield from ahead.popleft().result()
             while ahead:
                 yield from ahead.popleft().result()
