@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from going_modular import data_setup, engine, model_builder, utils
@@ -35,12 +35,8 @@ START = {  # where each grid of rates begins; it grows while its best rate is at
     "last three, still from probe": (3e-4, 1e-3, 3e-3),
 }
 STEPS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-LAST = {
-    "probe": 0,
-    "LoRA": 3,
-    "last three": 3,
-    "last three, still": 3,
-}  # blocks that train; of all others, all
+# Of which blocks the inputs are kept: of the head, the last three, or (all others) the first.
+LAST = {"probe": 0, "LoRA": 3, "last three": 3, "last three, still": 3}
 ALPHAS = (0.25, 0.5, 0.75)
 
 
@@ -249,6 +245,11 @@ def measure(table: Table, inputs: Inputs, method: str, rate: float, seed: int) -
         model.load_state_dict(mix(start, end, alpha))
         right = inputs.right(tail(model, last), last, ("val", "test", "shifted"))
         table.add((*key[:3], f"alpha {alpha:g}"), **right)
+    if "still" not in method:  # the middle again, with statistics that fit its weights
+        model.load_state_dict(mix(start, end, 0.5))
+        update_bn(DataLoader(inputs.drawn(seed, last), 60, shuffle=True), tail(model, last))
+        right = inputs.right(tail(model, last), last, ("val", "test", "shifted"))
+        table.add((*key[:3], "alpha 0.5, refreshed"), **right)
 
 
 def probe(table: Table, inputs: Inputs, seed: int) -> nn.Module:
