@@ -9,6 +9,7 @@ left. Each row says which images were named rightly, so that two networks can be
 import argparse
 import copy
 import csv
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Subset, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from going_modular import data_setup, engine, model_builder, utils
 
