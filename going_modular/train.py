@@ -313,6 +313,8 @@ def _train_into(out: Path, options: argparse.Namespace) -> None:
         steps = math.ceil(len(splits.train) / options.batch_size)
         chosen["epochs"] = max(strategy.epochs, math.ceil(LEAST_STEPS / steps))
     strategy = replace(strategy, **{name: value for name, value in chosen.items() if value})
+    if options.layer_decay:
+        strategy = replace(strategy, trunk_lr=None)
     fit(strategy, run_folder.STATE, "layers" if strategy.probe_first else "")
 
     # In float32, as the saved model is used: every machine measures the same again.
@@ -446,7 +448,7 @@ def _fit(
     groups = model_builder.parameter_groups(
         model,
         strategy.lr,
-        trunk_lr=None if options.layer_decay else strategy.trunk_lr,
+        trunk_lr=strategy.trunk_lr,
         layer_decay=options.layer_decay,
         weight_decay=options.weight_decay,
     )

@@ -114,7 +114,23 @@ def test_mirroring_can_be_refused_and_early_layers_slowed(photo_folder, tmp_path
     arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "r"), *QUICK, *options]
     assert train.main(arguments) == 0
     how = model_builder.load_model(tmp_path / "r" / MODEL)[1]["training"]
-    assert how["augment"] == "trivial" and how["layer_decay"] == 0.5
+    assert how["augment"] == "trivial" and how["layer_decay"] == 0.5 and how["trunk_lr"] is None
+    card = (tmp_path / "r" / "card.md").read_text()
+    assert "head at 0.002, each block at 0.5 of the next, augmentation: trivial" in card
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rates"),
+    [
+        ("scratch", "all layers at 0.002"),
+        ("feature_extraction", "head at 0.003"),
+        ("partial", "head at 0.002, trunk at 0.0005"),
+    ],
+)
+def test_the_card_tells_the_rates(strategy, rates, photo_folder, tmp_path):
+    arguments = ["--data", str(photo_folder), "--strategy", strategy, "--out", str(tmp_path / "r")]
+    assert train.main([*arguments, *QUICK]) == 0
+    assert f"2 epochs, {rates}, augmentation: none;" in (tmp_path / "r" / "card.md").read_text()
 
 
 @pytest.mark.parametrize("resize", ["squash", "pad"])

@@ -105,8 +105,8 @@ def card(record: Mapping[str, Any]) -> str:
             "",
             "## Training",
             "",
-            f"Strategy `{options['strategy']}`: {strategy['epochs']} epochs, head at "
-            f"{strategy['lr']:g}, trunk at {strategy['trunk_lr'] or 0:g}; "
+            f"Strategy `{options['strategy']}`: {strategy['epochs']} epochs, "
+            f"{_rates(options, strategy)}, augmentation: {strategy['augment']}; "
             f"{record['trainable']:,} of {record['parameters']:,} parameters trained, in "
             f"{record['seconds']:.0f} s on {record['device']} ({record['precision']}). "
             "`run.json` has all options: `python -m going_modular.train --like FOLDER` repeats it.",
@@ -134,3 +134,11 @@ def _plain(name: str) -> str:
     """Return a name that Markdown shows as it is, on one line."""
     text = utils.printable(name)
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>#|" else sign for sign in text)
+
+
+def _rates(options: Mapping[str, Any], strategy: Mapping[str, Any]) -> str:
+    if options["layer_decay"]:
+        return f"head at {strategy['lr']:g}, each block at {options['layer_decay']:g} of the next"
+    if strategy["trunk_lr"]:
+        return f"head at {strategy['lr']:g}, trunk at {strategy['trunk_lr']:g}"
+    return f"{'all layers' if strategy['share'] else 'head'} at {strategy['lr']:g}"
